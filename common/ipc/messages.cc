@@ -1,0 +1,238 @@
+#include "common/ipc/messages.h"
+
+#include <utility>
+
+#include "common/ipc/channel.h"
+
+namespace mgr::ipc {
+namespace {
+
+using nlohmann::json;
+
+// Longest text field of a record, so that a record with three of them fits kMaxRecord.
+constexpr std::size_t kMaxText = 900;
+
+std::string cut(std::string_view text) {
+  if (text.size() <= kMaxText) return std::string(text);
+  return std::string(text.substr(0, kMaxText)) + "…";
+}
+
+json base(const char* type) { return json{{"v", kProtocolVersion}, {"type", type}}; }
+
+std::string dump(const json& object) {
+  return object.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+json to_json(const Loaded& m) {
+  json object = base("loaded");
+  object["interpreter"] = cut(m.interpreter);
+  object["python"] = cut(m.python);
+  object["interface"] = m.interface;
+  object["duration_ms"] = m.duration_ms;
+  json left = json::array();
+  for (const auto& what : m.left_open) {
+    if (left.size() == 8) {
+      left.push_back("and " + std::to_string(m.left_open.size() - 8) + " more");
+      break;
+    }
+    left.push_back(what.substr(0, 120));
+  }
+  object["left_open"] = std::move(left);
+  return object;
+}
+json to_json(const LoadFailed& m) {
+  json object = base("load_failed");
+  object["stage"] = m.stage;
+  object["error"] = cut(m.error);
+  object["exit_status"] = m.exit_status;
+  return object;
+}
+json to_json(const Forked& m) {
+  json object = base("forked");
+  object["worker"] = m.worker;
+  object["pid"] = m.pid;
+  return object;
+}
+json to_json(const ForkFailed& m) {
+  json object = base("fork_failed");
+  object["worker"] = m.worker;
+  object["error"] = cut(m.error);
+  return object;
+}
+json to_json(const Fork& m) {
+  json object = base("fork");
+  object["worker"] = m.worker;
+  object["slot"] = m.slot;
+  object["record"] = m.record;
+  return object;
+}
+json to_json(const Ready& m) {
+  json object = base("ready");
+  object["interface"] = m.interface;
+  return object;
+}
+json to_json(const BootFailed& m) {
+  json object = base("boot_failed");
+  object["stage"] = m.stage;
+  object["error"] = cut(m.error);
+  object["exit_status"] = m.exit_status;
+  return object;
+}
+json to_json(const StoppedAccepting&) { return base("stopped_accepting"); }
+json to_json(const Listen& m) {
+  json object = base("listen");
+  json entries = json::array();
+  for (const auto& entry : m.entries) {
+    entries.push_back({{"id", entry.id}, {"address", cut(entry.address)}, {"shared", entry.shared}});
+  }
+  object["entries"] = std::move(entries);
+  return object;
+}
+json to_json(const Release& m) {
+  json object = base("release");
+  object["ids"] = m.ids;
+  return object;
+}
+json to_json(const Hold&) { return base("hold"); }
+json to_json(const Drain& m) {
+  json object = base("drain");
+  object["take_queued"] = m.take_queued;
+  object["timeout_ms"] = m.timeout_ms;
+  return object;
+}
+json to_json(const Quit&) { return base("quit"); }
+json to_json(const TryAccept&) { return base("try_accept"); }
+json to_json(const CloseAfterResponse&) { return base("close_after_response"); }
+
+template <typename Variant>
+std::string encode_any(const Variant& message) {
+  std::string text = dump(std::visit([](const auto& m) { return to_json(m); }, message));
+  CHECK(text.size() <= kMaxRecord);
+  return text;
+}
+
+// Parses a record and hands it to `build(type, object)`; nlohmann's exceptions stop here.
+template <typename T, typename Build>
+Result<T> decode_any(std::string_view text, Build build) {
+  try {
+    const json object = json::parse(text);
+    if (object.at("v").get<int>() != kProtocolVersion) {
+      return Error("channel: protocol version " + object.at("v").dump() + ", this program speaks " +
+                   std::to_string(kProtocolVersion));
+    }
+    const auto type = object.at("type").get<std::string>();
+    std::optional<T> message = build(type, object);
+    if (!message) return Error("channel: unknown record type '" + type + "'");
+    return std::move(*message);
+  } catch (const json::exception& error) {
+    return Error(std::string("channel: bad record: ") + error.what());
+  }
+}
+
+}  // namespace
+
+std::string encode(const MoldOrder& order) {
+  return dump(json{{"v", kProtocolVersion},
+                   {"generation", order.generation},
+                   {"load", order.load},
+                   {"check_only", order.check_only},
+                   {"settings", order.settings}});
+}
+
+Result<MoldOrder> decode_mold_order(std::string_view text) {
+  try {
+    json object = json::parse(text);
+    if (object.at("v").get<int>() != kProtocolVersion) {
+      return Error("mold order: another protocol version");
+    }
+    MoldOrder order;
+    order.generation = object.at("generation").get<int>();
+    order.load = object.at("load").get<bool>();
+    order.check_only = object.at("check_only").get<bool>();
+    order.settings = std::move(object.at("settings"));
+    return order;
+  } catch (const json::exception& error) {
+    return Error(std::string("mold order: ") + error.what());
+  }
+}
+
+std::string encode(const MoldMessage& message) { return encode_any(message); }
+std::string encode(const MoldCommand& message) { return encode_any(message); }
+std::string encode(const WorkerMessage& message) { return encode_any(message); }
+std::string encode(const WorkerCommand& message) { return encode_any(message); }
+
+Result<MoldMessage> decode_mold_message(std::string_view text) {
+  return decode_any<MoldMessage>(
+      text, [](const std::string& type, const json& o) -> std::optional<MoldMessage> {
+        if (type == "loaded") {
+          Loaded m;
+          m.interpreter = o.at("interpreter").get<std::string>();
+          m.python = o.at("python").get<std::string>();
+          m.interface = o.at("interface").get<std::string>();
+          m.duration_ms = o.at("duration_ms").get<std::int64_t>();
+          m.left_open = o.at("left_open").get<std::vector<std::string>>();
+          return m;
+        }
+        if (type == "load_failed") {
+          return LoadFailed{o.at("stage").get<std::string>(), o.at("error").get<std::string>(),
+                            o.at("exit_status").get<int>()};
+        }
+        if (type == "forked") {
+          return Forked{o.at("worker").get<std::uint64_t>(), o.at("pid").get<int>()};
+        }
+        if (type == "fork_failed") {
+          return ForkFailed{o.at("worker").get<std::uint64_t>(), o.at("error").get<std::string>()};
+        }
+        return std::nullopt;
+      });
+}
+
+Result<MoldCommand> decode_mold_command(std::string_view text) {
+  return decode_any<MoldCommand>(
+      text, [](const std::string& type, const json& o) -> std::optional<MoldCommand> {
+        if (type == "fork") {
+          return Fork{o.at("worker").get<std::uint64_t>(), o.at("slot").get<int>(),
+                      o.at("record").get<int>()};
+        }
+        return std::nullopt;
+      });
+}
+
+Result<WorkerMessage> decode_worker_message(std::string_view text) {
+  return decode_any<WorkerMessage>(
+      text, [](const std::string& type, const json& o) -> std::optional<WorkerMessage> {
+        if (type == "ready") return Ready{o.at("interface").get<std::string>()};
+        if (type == "boot_failed") {
+          return BootFailed{o.at("stage").get<std::string>(), o.at("error").get<std::string>(),
+                            o.at("exit_status").get<int>()};
+        }
+        if (type == "stopped_accepting") return StoppedAccepting{};
+        return std::nullopt;
+      });
+}
+
+Result<WorkerCommand> decode_worker_command(std::string_view text) {
+  return decode_any<WorkerCommand>(
+      text, [](const std::string& type, const json& o) -> std::optional<WorkerCommand> {
+        if (type == "listen") {
+          Listen m;
+          for (const auto& entry : o.at("entries")) {
+            m.entries.push_back({entry.at("id").get<std::uint64_t>(),
+                                 entry.at("address").get<std::string>(),
+                                 entry.at("shared").get<bool>()});
+          }
+          return m;
+        }
+        if (type == "release") return Release{o.at("ids").get<std::vector<std::uint64_t>>()};
+        if (type == "hold") return Hold{};
+        if (type == "drain") {
+          return Drain{o.at("take_queued").get<bool>(), o.at("timeout_ms").get<std::int64_t>()};
+        }
+        if (type == "quit") return Quit{};
+        if (type == "try_accept") return TryAccept{};
+        if (type == "close_after_response") return CloseAfterResponse{};
+        return std::nullopt;
+      });
+}
+
+}  // namespace mgr::ipc

@@ -1,0 +1,133 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "common/base/result.h"
+
+namespace mgr::ipc {
+
+// What travels on the channels: one JSON object a record, {"v": 1, "type": …, fields}.
+// encode() and decode() are the only two places that know the spelling. Texts that could be long
+// (errors, names) are cut to fit a record; a traceback travels as a descriptor beside the record.
+
+inline constexpr int kProtocolVersion = 1;
+
+// What a mold is to do; a JSON document in a sealed memfd at kSettingsFd:
+// {"generation": …, "load": …, "name": …, "settings": {…}} (settings: Settings::to_json()).
+struct MoldOrder {
+  int generation = 0;
+  // false: the workers load the application themselves (no preload).
+  bool load = true;
+  // true: `mgr check`; load, report, wait for the channel to close.
+  bool check_only = false;
+  nlohmann::json settings;
+};
+std::string encode(const MoldOrder& order);
+Result<MoldOrder> decode_mold_order(std::string_view text);
+
+// ---- mold → supervisor
+
+// The mold is ready to fork workers. With load: the application is imported.
+struct Loaded {
+  std::string interpreter;  // path of the Python used
+  std::string python;       // its version
+  std::string interface;    // "asgi", "asgi2"; empty when nothing was loaded
+  std::int64_t duration_ms = 0;
+  // What loading left open that forbids forking from here, each a phrase for people:
+  // "thread 'reporter'", "listening socket 127.0.0.1:9999", "epoll descriptor 9".
+  std::vector<std::string> left_open;
+};
+// The application could not be loaded (or found). Descriptor 0, if any: the traceback in a memfd.
+struct LoadFailed {
+  std::string stage;  // "interpreter", "import", "attribute", "application"
+  std::string error;  // one line that names the interpreter
+  int exit_status = 4;
+};
+// The worker asked for by Fork runs and is the supervisor's child.
+struct Forked {
+  std::uint64_t worker = 0;
+  int pid = 0;
+};
+struct ForkFailed {
+  std::uint64_t worker = 0;
+  std::string error;
+};
+
+// ---- supervisor → mold
+
+// Fork a worker. Descriptor 0: its end of its channel. The mold closes it after the fork.
+struct Fork {
+  std::uint64_t worker = 0;  // identity of this worker for the life of the supervisor
+  int slot = 0;
+  int record = 0;  // index of its record in the scoreboard
+};
+
+// ---- worker → supervisor
+
+// Application loaded, lifespan started, loop turning; accepts nothing until Listen.
+struct Ready {
+  std::string interface;
+};
+// The worker could not start and leaves. Descriptor 0, if any: the traceback in a memfd.
+struct BootFailed {
+  std::string stage;  // "import", "attribute", "application", "lifespan"
+  std::string error;
+  int exit_status = 4;  // 4 load, 3 lifespan
+};
+// Accepting has stopped on everything, after a Hold or a Drain.
+struct StoppedAccepting {};
+
+// ---- supervisor → worker
+
+// Start accepting on these; one descriptor for each, in this order.
+struct Listen {
+  struct Entry {
+    std::uint64_t id = 0;    // identity of the listening socket for the life of the supervisor
+    std::string address;     // as configured: "127.0.0.1:8000", "unix:/run/app.sock"
+    bool shared = false;     // other workers watch the same socket (EPOLLEXCLUSIVE and rotation)
+  };
+  std::vector<Entry> entries;  // at most kMaxDescriptors
+};
+// Stop accepting on these; somebody else serves them. Nothing is closed but the worker's copy.
+struct Release {
+  std::vector<std::uint64_t> ids;
+};
+// Stop accepting on everything, close nothing else, go on serving; answered by StoppedAccepting.
+// A later Listen makes the worker accept again.
+struct Hold {};
+// Leave gracefully: stop accepting (after taking what is queued, if nobody else will), answer
+// StoppedAccepting, finish, run lifespan shutdown, exit 0.
+struct Drain {
+  bool take_queued = false;
+  std::int64_t timeout_ms = 30000;  // when to cut what still runs
+};
+// Leave now: close connections, no lifespan, exit 0.
+struct Quit {};
+// Look at every shared listening socket: a wake-up may have been lost.
+struct TryAccept {};
+// `mgr drain_delay`: responses carry `Connection: close`, accepting goes on.
+struct CloseAfterResponse {};
+
+using MoldMessage = std::variant<Loaded, LoadFailed, Forked, ForkFailed>;
+using MoldCommand = std::variant<Fork>;
+using WorkerMessage = std::variant<Ready, BootFailed, StoppedAccepting>;
+using WorkerCommand = std::variant<Listen, Release, Hold, Drain, Quit, TryAccept, CloseAfterResponse>;
+
+std::string encode(const MoldMessage& message);
+std::string encode(const MoldCommand& message);
+std::string encode(const WorkerMessage& message);
+std::string encode(const WorkerCommand& message);
+// Errors: not JSON, another version, an unknown type, a missing or mistyped field.
+Result<MoldMessage> decode_mold_message(std::string_view text);
+Result<MoldCommand> decode_mold_command(std::string_view text);
+Result<WorkerMessage> decode_worker_message(std::string_view text);
+Result<WorkerCommand> decode_worker_command(std::string_view text);
+
+}  // namespace mgr::ipc
