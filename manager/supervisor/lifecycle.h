@@ -1,0 +1,277 @@
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "common/base/log.h"
+#include "common/settings/settings.h"
+#include "manager/supervisor/backoff.h"
+#include "manager/supervisor/worker_state.h"
+#include "manager/supervisor/world.h"
+
+namespace mgr::manager {
+
+using Millis = std::chrono::milliseconds;
+using SettingsPtr = std::shared_ptr<const Settings>;
+
+// Why something could not be loaded or started.
+struct Failure {
+  std::string stage;   // "configuration", "interpreter", "import", "attribute", "application",
+                       // "lifespan", "boot", "ready"
+  std::string error;   // one line
+  std::string detail;  // traceback; may be empty
+  int exit_status = 1;
+};
+
+// The end of a change that somebody asked for.
+struct Outcome {
+  bool ok = true;
+  bool conflict = false;  // refused because the same change is under way
+  std::string message = {};  // one line, what happened
+  std::optional<Failure> failure = {};
+  std::vector<std::string> not_applied = {};  // settings that a reload can't apply
+};
+using Done = std::function<void(const Outcome&)>;
+
+// One load of the application and its settings. `key` is unique; `number` is what people see.
+struct Generation {
+  int key = 0;
+  int number = 0;
+  SettingsPtr settings;
+  MoldId mold = 0;       // the one that forks its workers; 0: none now
+  bool load = true;      // the mold imports the application (preload)
+  std::string interface;
+  Millis retry_mold_at{0};
+  Backoff mold_backoff;
+};
+
+struct Mold {
+  enum class State { loading, ready, leaving };
+  MoldId id = 0;
+  int generation = 0;  // key
+  pid_t pid = -1;
+  State state = State::loading;
+  std::optional<Millis> deadline;
+  std::optional<Failure> failure;
+};
+
+struct Worker {
+  WorkerId id = 0;
+  int slot = 0;
+  int generation = 0;  // key
+  int number = 0;      // the generation's number
+  MoldId mold = 0;
+  std::uint64_t epoch = 0;
+  int record = -1;
+  pid_t pid = -1;
+  WorkerState state = WorkerState::forking;
+  Millis started{0};
+  Millis ready_at{-1};  // -1: not yet
+  std::optional<Millis> deadline;
+  std::set<SocketId> sockets;       // those it was given and that it still accepts on
+  bool stopped_accepting = false;   // said so after Hold or Drain
+  std::optional<Failure> failure;
+  std::int64_t oom_kills_before = -1;
+};
+
+// A place for a worker. `wanted_epoch` and `wanted_generation` say which load should serve it; a
+// worker of another epoch is replaced: successor first, then retire.
+struct Slot {
+  int index = 0;
+  WorkerId current = 0;    // serves, or is to serve; 0: none
+  WorkerId successor = 0;  // starting, to replace `current`
+  WorkerId held = 0;       // replaced, kept for a rollback (no preload)
+  std::uint64_t wanted_epoch = 0;
+  int wanted_generation = 0;
+  Backoff backoff = {};
+  Millis retry_at{0};
+  int restarts = 0;
+  std::string last_exit = {};  // empty: none yet
+};
+
+enum class Phase { starting, running, draining, stopping };
+
+// The supervisor's decisions: which molds and workers exist, which worker gets which sockets.
+//
+// It holds the book of molds, workers and slots, compares what is wanted (a target count; for each
+// slot a load of the application) with what is, and closes the gap: a start, a crash, a reload, a
+// scale, a restart are all the same gap, and nothing but close_gaps() starts workers. Everything
+// that happens arrives by one of the on_…() calls or a change; each ends in step(). All effects go
+// through World, so that a whole life is tested with a fake one in microseconds.
+//
+// Changes (reload, restart, scale) are done one after the other; a stop interrupts anything.
+class Lifecycle {
+ public:
+  Lifecycle(World& world, Log& log) : world_(world), log_(log) {}
+
+  // ---- events
+  void start(SettingsPtr settings, int workers);
+  void on_mold_message(MoldId mold, const ipc::MoldMessage& message, std::string traceback);
+  void on_worker_message(WorkerId worker, const ipc::WorkerMessage& message, std::string traceback);
+  // A worker's channel was closed by the worker.
+  void on_worker_channel_closed(WorkerId worker);
+  // `status` as waitpid() gives it. False: the pid is not (yet) in the book.
+  bool on_exit(pid_t pid, int status);
+  void on_time();
+
+  // ---- changes; `done` is called once, perhaps at once
+  // `prepare` makes the new settings when the reload's turn has come, so that it reads the file
+  // then; its not_applied go to the outcome.
+  struct Prepared {
+    SettingsPtr settings;
+    std::vector<std::string> not_applied;
+    std::optional<int> workers;  // a new target, if `workers` changed
+  };
+  void reload(std::function<Result<Prepared>()> prepare, Done done);
+  void restart(std::vector<int> slots, Done done);  // empty: all
+  struct ScaleTo {
+    int workers;
+  };
+  struct ScaleBy {
+    int change;
+  };
+  void scale(std::variant<ScaleTo, ScaleBy> by, Done done);
+  enum class Stop { graceful, quick };
+  void stop(Stop kind);
+
+  // ---- what it looks like, for status
+  Phase phase() const { return phase_; }
+  bool reloading() const;
+  bool degraded() const;
+  // Why readiness fails; empty when ready.
+  std::string not_ready_reason() const;
+  int target() const { return target_; }
+  const Generation* generation() const;
+  int reloads() const { return reloads_; }
+  struct LastReload {
+    bool ok = true;
+    std::optional<Failure> failure;
+    Millis duration{0};
+  };
+  const std::optional<LastReload>& last_reload() const { return last_reload_; }
+  const std::vector<Slot>& slots() const { return slots_; }
+  const std::map<WorkerId, Worker>& workers() const { return workers_; }
+  const std::map<MoldId, Mold>& molds() const { return molds_; }
+  const Worker* worker(WorkerId id) const;
+  // Called when the stop's outcome is known to be on its way; the loop ends right after.
+  void when_stopped(std::function<void()> callback) { on_stopped_.push_back(std::move(callback)); }
+
+ private:
+  struct Reload {
+    enum class Step { loading, probation, replacing, settling, rolling_back };
+    Step step = Step::loading;
+    std::function<Result<Prepared>()> prepare;
+    Done done;
+    bool begun = false;
+    Millis began{0};
+    Prepared prepared;
+    int old_generation = 0;
+    int new_generation = 0;
+    std::uint64_t epoch = 0;
+    WorkerId first = 0;
+    std::size_t next_slot = 0;
+    std::vector<int> batch;
+    Millis settle_until{0};
+    std::optional<Failure> failure;
+  };
+  struct Restart {
+    std::vector<int> slots;
+    Done done;
+    bool begun = false;
+    std::size_t next_slot = 0;
+    std::vector<int> batch;
+    std::uint64_t epoch = 0;
+    std::optional<Failure> failure;
+  };
+  struct Scale {
+    std::variant<ScaleTo, ScaleBy> by;
+    Done done;
+    bool begun = false;
+    int from = 0;
+    int to = 0;
+    std::set<WorkerId> leaving;
+    std::optional<Failure> failure;
+  };
+  using Change = std::variant<Reload, Restart, Scale>;
+
+  // lifecycle.cc
+  void step();
+  void close_gaps();
+  void close_gap(Slot& slot);
+  void promote(Slot& slot);
+  void assign_sockets();
+  void arm();
+  void apply(Worker& worker, WorkerEvent event);
+  WorkerId start_worker(int slot, int generation, std::uint64_t epoch);
+  void retire(WorkerId id);
+  void forget(WorkerId id);
+  void kill_worker(Worker& worker);
+  void worker_gone(const Worker& worker, const std::string& how, bool outside);
+  void ensure_mold(Generation& generation);
+  void mold_gone(MoldId id, const std::string& how);
+  void mold_failed(Mold& mold, Failure failure);
+  void release_mold(MoldId id);
+  void first_ready();
+  void fail_start(const Failure& failure);
+  void begin_stopping();
+  void finish_if_empty();
+  bool serving(const Slot& slot) const;
+  bool settled_on(const Slot& slot, std::uint64_t epoch) const;
+  Worker* find(WorkerId id);
+  Generation* find_generation(int key);
+  int slots_backing_off() const;
+  std::size_t batch_size() const;
+
+  // changes.cc
+  void advance_changes();
+  bool advance(Reload& reload);
+  bool advance(Restart& restart);
+  bool advance(Scale& scale);
+  bool begin(Reload& reload);
+  bool begin(Restart& restart);
+  bool begin(Scale& scale);
+  void next_batch(Reload& reload);
+  void finish_reload(Reload& reload);
+  void fail_reload(Reload& reload, Failure failure);
+  bool finish_rollback(Reload& reload);
+  void drop_generation(int key);
+  void note_failure(const Worker& worker, const Failure& failure);
+  void refuse_all(const std::string& why);
+  Reload* active_reload();
+  const Reload* active_reload() const;
+
+  World& world_;
+  Log& log_;
+  Phase phase_ = Phase::starting;
+  int target_ = 0;
+  int generation_ = 0;  // key of the final generation
+  int next_key_ = 1;
+  std::uint64_t next_id_ = 1;
+  std::uint64_t next_epoch_ = 1;
+  bool listening_ = false;
+  int exit_status_ = 0;
+  std::optional<Millis> stop_deadline_;   // end of drain_delay
+  std::map<int, Generation> generations_;
+  std::map<MoldId, Mold> molds_;
+  std::map<WorkerId, Worker> workers_;
+  std::vector<Slot> slots_;
+  std::deque<Change> changes_;
+  int reloads_ = 0;
+  std::optional<LastReload> last_reload_;
+  std::vector<std::function<void()>> on_stopped_;
+  std::vector<int> active_slots_;
+  bool stepping_ = false;
+  bool step_again_ = false;
+};
+
+// "killed by signal 9 (Killed)", "exit status 3".
+std::string describe_exit(int status);
+
+}  // namespace mgr::manager

@@ -1,0 +1,73 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "common/base/log.h"
+#include "common/base/result.h"
+#include "common/ipc/messages.h"
+
+namespace mgr::manager {
+
+using WorkerId = std::uint64_t;
+using MoldId = std::uint64_t;
+using SocketId = std::uint64_t;
+
+// A listening socket as the life cycle needs to know it.
+struct SocketInfo {
+  SocketId id = 0;
+  int slot = -1;  // the slot that owns it; -1: one socket for all workers
+};
+
+// Everything that the life cycle does to the outside. The real one is process_world.h; tests have a
+// fake that takes every error branch. Nothing here waits.
+class World {
+ public:
+  // Monotonic time without the time that the supervisor itself was stopped (SIGSTOP, suspend), so
+  // that no deadline expires while nobody could act.
+  virtual std::chrono::milliseconds now() = 0;
+  // Asks for Lifecycle::on_time() at `when`; the latest call counts. max(): none.
+  virtual void wake_at(std::chrono::milliseconds when) = 0;
+
+  virtual Result<pid_t> start_mold(MoldId mold, const ipc::MoldOrder& order) = 0;
+  // Closes the mold's channel, on which it leaves by itself.
+  virtual void release_mold(MoldId mold) = 0;
+
+  // Makes the worker's channel and asks the mold to fork it.
+  virtual Result<void> fork_worker(MoldId mold, const ipc::Fork& order) = 0;
+  virtual void send(WorkerId worker, const ipc::WorkerCommand& command) = 0;
+  // Sends Listen with the sockets' descriptors.
+  virtual void give_sockets(WorkerId worker, const std::vector<SocketId>& sockets) = 0;
+  // Closes the worker's channel.
+  virtual void release_worker(WorkerId worker) = 0;
+
+  virtual void kill(pid_t pid, int signal) = 0;
+
+  virtual const std::vector<SocketInfo>& sockets() = 0;
+  // Makes the sockets of slots [0, count), once; those of a listening address listen at once.
+  virtual Result<void> ensure_slots(int count) = 0;
+  // Calls listen() on everything, the first time.
+  virtual Result<void> start_listening() = 0;
+  // Steers new connections to these slots; empty means all.
+  virtual void set_active_slots(const std::vector<int>& slots) = 0;
+  // Closes the listening sockets: nobody serves them any more.
+  virtual void stop_listening() = 0;
+
+  // Takes a record of the scoreboard, zeroed; -1 when none is left.
+  virtual int take_record() = 0;
+  virtual void return_record(int record) = 0;
+  // How many processes the kernel's OOM killer has killed so far (/proc/vmstat), -1 if unknown.
+  virtual std::int64_t oom_kills() = 0;
+
+  // Ends the supervisor with this status, from the loop's next turn.
+  virtual void leave(int exit_status) = 0;
+
+ protected:
+  ~World() = default;
+};
+
+}  // namespace mgr::manager
