@@ -76,7 +76,8 @@ class Timer {
 // the watcher is destroyed or stopped.
 class FdWatcher {
  public:
-  enum Events : int { kReadable = 1, kWritable = 2, kDisconnect = 4 };
+  // kErrors alone: nothing but errors and hang-up (reported as kErrors, or with a status below 0).
+  enum Events : int { kReadable = 1, kWritable = 2, kDisconnect = 4, kErrors = 8 };
   // `callback(status, events)`: status 0 or a negative libuv error.
   FdWatcher(EventLoop& loop, int fd, std::function<void(int status, int events)> callback);
   ~FdWatcher();
