@@ -12,7 +12,9 @@ namespace {
 
 volatile int stop = 0;
 
-void on_signal(int) { stop = 1; }
+void on_signal(int) {
+  stop = 1;
+}
 
 void raise_descriptor_limit() {
   rlimit limit{};

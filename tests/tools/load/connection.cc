@@ -17,7 +17,8 @@ int port_of(int fd) {
   socklen_t length = sizeof(address);
   if (getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length) != 0) return 0;
   if (address.ss_family == AF_INET) return ntohs(reinterpret_cast<sockaddr_in&>(address).sin_port);
-  if (address.ss_family == AF_INET6) return ntohs(reinterpret_cast<sockaddr_in6&>(address).sin6_port);
+  if (address.ss_family == AF_INET6)
+    return ntohs(reinterpret_cast<sockaddr_in6&>(address).sin6_port);
   return 0;
 }
 
@@ -176,7 +177,8 @@ void Connection::lose_all(Loss front, Loss others, const std::string& error) {
 
 void Connection::expire(Clock::time_point now, Clock::duration timeout) {
   if (outstanding_.empty() || now - outstanding_.front().due < timeout) return;
-  const std::string text = state_ == State::connecting ? "while connecting" : "no complete response";
+  const std::string text =
+      state_ == State::connecting ? "while connecting" : "no complete response";
   std::uint64_t bytes_seen = parser_.bytes_seen();
   for (const Outstanding& request : std::exchange(outstanding_, {})) {
     if (now - request.due >= timeout) {

@@ -64,13 +64,15 @@ void Load::make_due(Clock::time_point now) {
   if (options_.rate > 0) {
     const std::chrono::duration<double> period(1 / options_.rate);
     while (more()) {
-      const auto offset = std::chrono::duration_cast<Clock::duration>(period * static_cast<double>(made_));
+      const auto offset =
+          std::chrono::duration_cast<Clock::duration>(period * static_cast<double>(made_));
       if (begun_ + offset > now) break;
       add(begun_ + offset);
     }
   } else {
     const auto depth = options_.mode == Mode::keep ? options_.depth : 1;
-    const auto most = static_cast<std::size_t>(options_.connections) * static_cast<std::size_t>(depth);
+    const auto most =
+        static_cast<std::size_t>(options_.connections) * static_cast<std::size_t>(depth);
     while (more() && in_hand_ + waiting_.size() < most) add(now);
   }
 }
@@ -79,7 +81,8 @@ void Load::dispatch() {
   while (!waiting_.empty()) {
     const Outstanding request = waiting_.front();
     waiting_.pop_front();
-    const bool taken = options_.mode == Mode::keep ? dispatch_kept(request) : dispatch_fresh(request);
+    const bool taken =
+        options_.mode == Mode::keep ? dispatch_kept(request) : dispatch_fresh(request);
     if (!taken) {
       waiting_.push_front(request);
       return;
@@ -172,8 +175,8 @@ void Load::wait(Clock::time_point now) {
     until = std::min(until, begun_ + std::chrono::duration_cast<Clock::duration>(offset));
   }
   const auto left = std::max(until - now, Clock::duration::zero());
-  const timespec timeout{.tv_sec = 0,
-                         .tv_nsec = std::chrono::duration_cast<std::chrono::nanoseconds>(left).count()};
+  const timespec timeout{
+      .tv_sec = 0, .tv_nsec = std::chrono::duration_cast<std::chrono::nanoseconds>(left).count()};
   std::array<epoll_event, 512> events;
   const int count = epoll_pwait2(epoll_.get(), events.data(), events.size(), &timeout, nullptr);
   for (int i = 0; i < count; ++i) {

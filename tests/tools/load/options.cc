@@ -68,8 +68,9 @@ Options parse_options(int argc, char** argv) {
   std::string connect;
   std::string path;
   double timeout = 10;
-  CLI::App app{"Sends requests and counts every one that is lost; prints one line of JSON. "
-               "Exit status 0: none was lost."};
+  CLI::App app{
+      "Sends requests and counts every one that is lost; prints one line of JSON. "
+      "Exit status 0: none was lost."};
   const std::map<std::string, Mode> modes{{"new", Mode::fresh}, {"keep", Mode::keep}};
   app.add_option("--connect", connect, "host:port or [v6]:port");
   app.add_option("--unix", path, "path of a Unix socket, or @name");

@@ -8,14 +8,17 @@
 namespace mgr::load {
 namespace {
 
-double seconds(Clock::duration duration) { return std::chrono::duration<double>(duration).count(); }
+double seconds(Clock::duration duration) {
+  return std::chrono::duration<double>(duration).count();
+}
 
 nlohmann::ordered_json percentiles(std::vector<std::uint32_t> latencies_us) {
   nlohmann::ordered_json result;
   if (latencies_us.empty()) return result;
   std::sort(latencies_us.begin(), latencies_us.end());
   const auto at = [&](double fraction) {
-    const auto index = static_cast<std::size_t>(fraction * static_cast<double>(latencies_us.size()));
+    const auto index =
+        static_cast<std::size_t>(fraction * static_cast<double>(latencies_us.size()));
     return latencies_us[std::min(index, latencies_us.size() - 1)] / 1000.0;
   };
   result["p50"] = at(0.5);
@@ -30,18 +33,30 @@ nlohmann::ordered_json percentiles(std::vector<std::uint32_t> latencies_us) {
 
 std::string_view name_of(Loss loss) {
   switch (loss) {
-    case Loss::refused: return "refused";
-    case Loss::connect_error: return "connect_error";
-    case Loss::reset: return "reset";
-    case Loss::eof_before_response: return "eof_before_response";
-    case Loss::truncated: return "truncated";
-    case Loss::raced: return "raced";
-    case Loss::timed_out: return "timed_out";
-    case Loss::wrong_status: return "wrong_status";
-    case Loss::wrong_body: return "wrong_body";
-    case Loss::bad_response: return "bad_response";
-    case Loss::never_sent: return "never_sent";
-    case Loss::stray_bytes: return "stray_bytes";
+    case Loss::refused:
+      return "refused";
+    case Loss::connect_error:
+      return "connect_error";
+    case Loss::reset:
+      return "reset";
+    case Loss::eof_before_response:
+      return "eof_before_response";
+    case Loss::truncated:
+      return "truncated";
+    case Loss::raced:
+      return "raced";
+    case Loss::timed_out:
+      return "timed_out";
+    case Loss::wrong_status:
+      return "wrong_status";
+    case Loss::wrong_body:
+      return "wrong_body";
+    case Loss::bad_response:
+      return "bad_response";
+    case Loss::never_sent:
+      return "never_sent";
+    case Loss::stray_bytes:
+      return "stray_bytes";
   }
   return "unknown";
 }

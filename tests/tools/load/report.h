@@ -18,13 +18,13 @@ enum class Loss {
   reset,                // ECONNRESET or EPIPE before the response was complete
   eof_before_response,  // the connection ended before the response's head was complete
   truncated,            // it ended within the body
-  raced,                // written on an idle connection that was used before, and that ended unanswered
-  timed_out,            // no complete response in time
+  raced,      // written on an idle connection that was used before, and that ended unanswered
+  timed_out,  // no complete response in time
   wrong_status,
-  wrong_body,           // another body than expected, or another request's
-  bad_response,         // not HTTP
-  never_sent,           // its time had come, but no connection took it in time
-  stray_bytes,          // bytes that nobody asked for: no request of its own, a defect all the same
+  wrong_body,    // another body than expected, or another request's
+  bad_response,  // not HTTP
+  never_sent,    // its time had come, but no connection took it in time
+  stray_bytes,   // bytes that nobody asked for: no request of its own, a defect all the same
 };
 inline constexpr std::size_t kLossKinds = 12;
 std::string_view name_of(Loss loss);
@@ -59,7 +59,7 @@ class Report {
   std::uint64_t connections = 0;  // opened
   std::uint64_t idle_closed = 0;  // ended by the server while nothing was outstanding
   std::uint64_t closed_by_response = 0;  // ended by `Connection: close`
-  std::uint64_t left_open = 0;  // not ended by the server although a response had said so
+  std::uint64_t left_open = 0;           // not ended by the server although a response had said so
 
  private:
   std::size_t most_details_;

@@ -88,7 +88,8 @@ std::size_t ResponseParser::take_line(std::string_view data) {
 
 std::size_t ResponseParser::take_body(std::string_view data, State next) {
   const std::size_t taken = std::min<std::uint64_t>(data.size(), remaining_);
-  if (body_.size() < kKeptBody) body_.append(data.substr(0, std::min(taken, kKeptBody - body_.size())));
+  if (body_.size() < kKeptBody)
+    body_.append(data.substr(0, std::min(taken, kKeptBody - body_.size())));
   remaining_ -= taken;
   if (remaining_ == 0) state_ = next;
   return taken;
