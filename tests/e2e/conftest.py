@@ -1,0 +1,37 @@
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import mgr_harness  # noqa: E402
+
+
+def pytest_configure(config):
+    for name in ("MGR_BIN", "LOAD_CLIENT"):
+        if not os.access(os.environ.get(name, ""), os.X_OK):
+            pytest.exit(f"{name} must name the program to test", returncode=2)
+
+
+@pytest.fixture
+def make_mgr(tmp_path, request):
+    """make_mgr(app="echo", workers=2, …): a Mgr that is not started; ended after the test."""
+    made = []
+
+    def make(app="echo", **settings):
+        directory = tmp_path / f"mgr{len(made)}"
+        directory.mkdir()
+        made.append(mgr_harness.Mgr(directory, app, **settings))
+        return made[-1]
+
+    yield make
+    problems = []
+    for mgr in reversed(made):
+        try:
+            mgr.end()
+        except AssertionError as problem:
+            problems.append(str(problem))
+        print(f"---- log of {mgr.directory.parent.name}\n{mgr.log[-6000:]}")
+    assert not problems, "\n".join(problems)

@@ -1,0 +1,79 @@
+"""No request is lost by reloads, whatever the application and however it is loaded."""
+
+import pytest
+from mgr_harness import ROOT, Load, no_loss, wait_for
+
+FASTAPI = (ROOT / "examples/fastapi/main.py").read_text()
+PRELOAD = pytest.mark.parametrize("preload", ["on", "off"])
+
+
+def loads(mgr, rate, **options):
+    return (Load(mgr, "new", rate, **options),
+            Load(mgr, "keep", rate, connections=16, depth=4, **options))
+
+
+def reload_20_times(mgr):
+    for _ in range(20):
+        mgr.must("reload")
+    status = mgr.status()
+    assert status["reloads"] == 20 and status["last_reload"]["ok"] is True
+    assert status["state"] == "running"
+    generation = status["generation"]
+    assert [worker["generation"] for worker in status["workers"]] == [generation] * 2
+    assert [worker["state"] for worker in status["workers"]] == ["ready"] * 2
+    assert [worker["restarts"] for worker in status["workers"]] == [0, 0]
+
+
+@PRELOAD
+def test_20_reloads_of_a_trivial_application_lose_nothing_at_1000_a_second(make_mgr, preload):
+    mgr = make_mgr("echo", workers=2, preload=preload, min_ready="200ms").start()
+    with no_loss(*loads(mgr, 1000, expect_body_prefix="echo /echo/r")):
+        reload_20_times(mgr)
+
+
+@PRELOAD
+def test_20_reloads_of_fastapi_lose_nothing_at_200_a_second(make_mgr, preload):
+    mgr = make_mgr(workers=2, preload=preload, min_ready="200ms")
+    mgr.deploy_text(FASTAPI)
+    mgr.start()
+    with no_loss(*loads(mgr, 200, path="/hello/{id}", expect_body_prefix='{"greeting":"Hello, r')):
+        reload_20_times(mgr)
+
+
+@PRELOAD
+def test_a_reload_serves_the_new_code_and_only_the_new_code(make_mgr, preload):
+    mgr = make_mgr("echo", workers=4, preload=preload, min_ready="100ms").start()
+    text = (mgr.directory / "main.py").read_text()
+    mgr.deploy_text(text.replace('b"echo "', 'b"new "'))
+    assert mgr.get("/x") == (200, b"echo /x")
+    mgr.must("reload")
+    assert {mgr.get("/x") for _ in range(40)} == {(200, b"new /x")}
+
+
+@PRELOAD
+def test_a_reload_with_the_default_settings_loses_nothing(make_mgr, preload):
+    mgr = make_mgr("echo", workers=4, preload=preload).start()
+    with no_loss(*loads(mgr, 500)):
+        mgr.must("reload")
+        mgr.must("reload")
+
+
+def test_requests_in_flight_are_finished_by_the_old_generation(make_mgr):
+    mgr = make_mgr("echo", workers=2, min_ready="100ms").start()
+    slow = Load(mgr, "new", 20, path="/slow?1.5", verify=False, count=20, expect_body_prefix="slow")
+    with slow:
+        mgr.must("reload")
+        mgr.must("reload")
+        report = slow.result()
+    assert report["lost"] == 0 and report["ok"] == 20
+    wait_for(lambda: not mgr.status()["leaving"], "the old workers have left")
+
+
+def test_large_posts_and_streams_survive_reloads(make_mgr):
+    mgr = make_mgr("echo", workers=2, min_ready="100ms").start()
+    posts = Load(mgr, "keep", 50, path="/post", verify=False, body_size=300000, connections=8,
+                 expect_body_prefix="got 300000")
+    streams = Load(mgr, "new", 50, path="/stream?20", verify=False, expect_body_prefix="part 0\npart 1\n")
+    with no_loss(posts, streams):
+        for _ in range(5):
+            mgr.must("reload")
