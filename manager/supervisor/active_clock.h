@@ -1,0 +1,36 @@
+#pragma once
+
+#include <chrono>
+
+namespace mgr::manager {
+
+// Monotonic time that does not count while the process itself was stopped (SIGSTOP, a suspended
+// machine): a supervisor that wakes must not take its own sleep for somebody else's silence.
+//
+// It knows of a stop because it was not woken when it asked to be: `expect()` says when the loop's
+// timer will fire, and a now() far beyond that is forgiven. Without an expectation there is no
+// deadline either, so nothing can be missed. Pure: raw time is handed in.
+class ActiveClock {
+ public:
+  using Time = std::chrono::milliseconds;
+  // Lateness of the loop's timer beyond this is taken for a stop.
+  static constexpr Time kTolerance{1000};
+
+  Time now(Time raw) {
+    if (expected_ != Time::max() && raw > expected_ + kTolerance) {
+      stopped_ += raw - expected_;
+      expected_ = raw;
+    }
+    return raw - stopped_;
+  }
+  // The next wake-up, in raw time; max(): none.
+  void expect(Time raw) { expected_ = raw; }
+  // Raw time for a time of this clock.
+  Time to_raw(Time time) const { return time == Time::max() ? time : time + stopped_; }
+
+ private:
+  Time stopped_{0};
+  Time expected_ = Time::max();
+};
+
+}  // namespace mgr::manager

@@ -1,0 +1,230 @@
+#include "manager/supervisor/control_api.h"
+
+#include <grp.h>
+#include <pwd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <vector>
+
+namespace mgr::manager {
+namespace {
+
+using nlohmann::json;
+using nlohmann::ordered_json;
+
+std::string dump(const ordered_json& document) {
+  return document.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
+}
+
+// Is the user `uid`, whose primary group is `gid`, a member of `group` (a name)?
+bool is_member(uid_t uid, gid_t gid, const std::string& group) {
+  const struct group* entry = ::getgrnam(group.c_str());
+  if (!entry) return false;
+  const gid_t wanted = entry->gr_gid;
+  if (gid == wanted) return true;
+  const passwd* user = ::getpwuid(uid);
+  if (!user) return false;
+  int count = 256;
+  std::vector<gid_t> groups(static_cast<std::size_t>(count));
+  if (::getgrouplist(user->pw_name, gid, groups.data(), &count) < 0) return false;
+  return std::find(groups.begin(), groups.begin() + count, wanted) != groups.begin() + count;
+}
+
+}  // namespace
+
+// One request: waits for its body, is answered once, and ends with its exchange.
+class ControlApi::Call final : public server::ExchangeObserver {
+ public:
+  Call(ControlApi& api, std::uint64_t id, server::Exchange& exchange)
+      : api_(api), id_(id), exchange_(&exchange) {
+    exchange.set_observer(this);
+  }
+  ~Call() {
+    if (exchange_) exchange_->release();
+  }
+
+  std::uint64_t id() const { return id_; }
+  server::Exchange& exchange() { return *exchange_; }
+
+  void on_body(server::Exchange&) noexcept override {
+    if (!dispatched_ && exchange_->body_complete()) {
+      dispatched_ = true;
+      api_.dispatch(*this);
+    }
+  }
+  void on_drain(server::Exchange&) noexcept override {}
+  // The change goes on without its listener: nothing to do.
+  void on_disconnect(server::Exchange&) noexcept override {}
+
+  // Answers and ends this object.
+  void answer(int status, const ordered_json& document) { reply(status, "application/json", dump(document)); }
+  void answer_text(int status, std::string_view text) {
+    reply(status, "text/plain; charset=utf-8", std::string(text) + "\n");
+  }
+  void problem(int status, std::string_view title, std::string_view detail,
+               ordered_json more = ordered_json::object()) {
+    ordered_json document{
+        {"type", "about:blank"}, {"title", title}, {"status", status}, {"detail", detail}};
+    document.update(more);
+    reply(status, "application/problem+json", dump(document));
+  }
+
+ private:
+  void reply(int status, std::string_view type, const std::string& body) {
+    exchange_->set_observer(nullptr);
+    if (!exchange_->disconnected()) exchange_->respond(status, type, body);
+    api_.calls_.erase(id_);
+  }
+
+  ControlApi& api_;
+  std::uint64_t id_;
+  server::Exchange* exchange_;
+  bool dispatched_ = false;
+};
+
+ControlApi::ControlApi(Actions actions, Status& status, std::string control_group, const Log& log)
+    : actions_(std::move(actions)),
+      status_(status),
+      control_group_(std::move(control_group)),
+      log_(log) {}
+
+ControlApi::~ControlApi() = default;
+
+void ControlApi::on_request(server::Exchange& exchange) noexcept {
+  const std::uint64_t id = next_call_++;
+  auto& call = *calls_.emplace(id, std::make_unique<Call>(*this, id, exchange)).first->second;
+  exchange.want_body();
+  call.on_body(exchange);
+}
+
+ControlApi::Access ControlApi::access_of(const server::Exchange& exchange) const {
+  const auto uid = exchange.peer_uid();
+  if (uid < 0) return Access::none;
+  if (uid == 0 || static_cast<uid_t>(uid) == ::geteuid()) return Access::change;
+  const bool reader = !control_group_.empty() &&
+                      is_member(static_cast<uid_t>(uid), static_cast<gid_t>(exchange.peer_gid()),
+                                control_group_);
+  return reader ? Access::read : Access::none;
+}
+
+void ControlApi::dispatch(Call& call) {
+  const auto& request = call.exchange().request();
+  const Access access = access_of(call.exchange());
+  const auto uid = call.exchange().peer_uid();
+  if (access == Access::none) {
+    return call.problem(403, "Forbidden", fmt::format("uid {} may not use this control socket", uid));
+  }
+  if (request.method == "GET" || request.method == "HEAD") return read(call, request.raw_path);
+  if (request.method != "POST") {
+    return call.problem(405, "Method Not Allowed", "only GET and POST are known here");
+  }
+  if (access != Access::change) {
+    return call.problem(403, "Forbidden", fmt::format("uid {} may read, but change nothing", uid));
+  }
+  log_.info("control: {} by uid {} (pid {})", request.raw_path, uid, call.exchange().peer_pid());
+  change(call, request.raw_path);
+}
+
+void ControlApi::read(Call& call, std::string_view path) {
+  if (path == "/v1/status") return call.answer(200, status_.describe());
+  if (path == "/v1/workers") return call.answer(200, status_.workers());
+  if (path == "/v1/config") return call.answer(200, actions_.config());
+  if (path == "/livez") return call.answer_text(200, "ok");
+  if (path == "/readyz") {
+    const std::string reason = actions_.not_ready_reason();
+    return reason.empty() ? call.answer_text(200, "ok") : call.answer_text(503, reason);
+  }
+  call.problem(404, "Not Found", "nothing at " + std::string(path));
+}
+
+void ControlApi::change(Call& call, std::string_view path) {
+  const std::string_view text = call.exchange().body();
+  json body = json::object();
+  if (!text.empty()) {
+    body = json::parse(text, nullptr, false);
+    if (!body.is_object()) {
+      return call.problem(400, "Bad Request", "the body is not a JSON object");
+    }
+  }
+  if (path == "/v1/reload") return actions_.reload(finisher(call));
+  if (path == "/v1/scale") return scale(call, body);
+  if (path == "/v1/restart") return restart(call, body);
+  if (path == "/v1/stop") return stop(call, body);
+  call.problem(404, "Not Found", "nothing at " + std::string(path));
+}
+
+void ControlApi::scale(Call& call, const json& body) {
+  const bool to = body.contains("workers") && body["workers"].is_number_integer();
+  const bool by = body.contains("change") && body["change"].is_number_integer();
+  if (to == by) {
+    return call.problem(400, "Bad Request",
+                        "expected {\"workers\": N} with N from 1 to 512, or {\"change\": N}");
+  }
+  if (to) {
+    const auto wanted = body["workers"].get<std::int64_t>();
+    if (wanted < 1 || wanted > 512) {
+      return call.problem(400, "Bad Request",
+                          fmt::format("workers: {} is out of range; allowed are 1 to 512", wanted));
+    }
+    return actions_.scale(Lifecycle::ScaleTo{static_cast<int>(wanted)}, finisher(call));
+  }
+  const auto change = std::clamp<std::int64_t>(body["change"].get<std::int64_t>(), -10'000, 10'000);
+  actions_.scale(Lifecycle::ScaleBy{static_cast<int>(change)}, finisher(call));
+}
+
+void ControlApi::restart(Call& call, const json& body) {
+  std::vector<int> slots;
+  if (body.contains("slots")) {
+    if (!body["slots"].is_array()) {
+      return call.problem(400, "Bad Request", "slots: expected a list of slot numbers");
+    }
+    for (const auto& slot : body["slots"]) {
+      if (!slot.is_number_integer() || slot.get<std::int64_t>() < 0 || slot.get<std::int64_t>() > 511) {
+        return call.problem(400, "Bad Request", "slots: " + slot.dump() + " is no slot number");
+      }
+      slots.push_back(slot.get<int>());
+    }
+  }
+  actions_.restart(std::move(slots), finisher(call));
+}
+
+void ControlApi::stop(Call& call, const json& body) {
+  if (body.contains("now") && !body["now"].is_boolean()) {
+    return call.problem(400, "Bad Request", "now: expected true or false");
+  }
+  const bool now = body.value("now", false);
+  const std::uint64_t id = call.id();
+  actions_.when_stopped([this, id] { finish(id, Outcome{.message = "stopped"}); });
+  actions_.stop(now ? Lifecycle::Stop::quick : Lifecycle::Stop::graceful);
+}
+
+Done ControlApi::finisher(const Call& call) {
+  return [this, id = call.id()](const Outcome& outcome) { finish(id, outcome); };
+}
+
+void ControlApi::finish(std::uint64_t id, const Outcome& outcome) {
+  const auto it = calls_.find(id);
+  if (it == calls_.end()) return;
+  Call& call = *it->second;
+  std::string not_applied;
+  for (const auto& name : outcome.not_applied) not_applied += (not_applied.empty() ? "" : ", ") + name;
+  const std::string suffix =
+      not_applied.empty() ? "" : "; not applied by a reload, needs a restart of mgr: " + not_applied;
+  if (outcome.ok) {
+    ordered_json document{{"message", outcome.message + suffix}};
+    if (!outcome.not_applied.empty()) document["not_applied"] = outcome.not_applied;
+    return call.answer(200, document);
+  }
+  ordered_json more = ordered_json::object();
+  std::string detail = outcome.message + suffix;
+  if (outcome.failure) {
+    more["stage"] = outcome.failure->stage;
+    more["error"] = outcome.failure->error;
+    detail += "\n" + outcome.failure->stage + ": " + outcome.failure->error;
+    if (!outcome.failure->detail.empty()) detail += "\n" + outcome.failure->detail;
+  }
+  call.problem(outcome.conflict ? 409 : 422, outcome.conflict ? "Conflict" : "Not Done", detail, more);
+}
+
+}  // namespace mgr::manager

@@ -1,0 +1,56 @@
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "common/base/log.h"
+#include "common/server/exchange.h"
+#include "manager/supervisor/lifecycle.h"
+#include "manager/supervisor/status.h"
+
+namespace mgr::manager {
+
+// The control API (contract section 3): an application on the same HTTP server that the workers use.
+// Root and the supervisor's own user may do everything, members of control_group may read.
+// It must outlive the server; changes that are under way keep their exchange until they are done.
+class ControlApi final : public server::Application {
+ public:
+  struct Actions {
+    std::function<void(Done)> reload;
+    std::function<void(std::vector<int>, Done)> restart;
+    std::function<void(std::variant<Lifecycle::ScaleTo, Lifecycle::ScaleBy>, Done)> scale;
+    std::function<void(Lifecycle::Stop)> stop;
+    std::function<void(std::function<void()>)> when_stopped;
+    std::function<nlohmann::json()> config;
+    std::function<std::string()> not_ready_reason;
+  };
+  ControlApi(Actions actions, Status& status, std::string control_group, const Log& log);
+  ~ControlApi();
+
+  void on_request(server::Exchange& exchange) noexcept override;
+
+ private:
+  class Call;
+  enum class Access { none, read, change };
+  Access access_of(const server::Exchange& exchange) const;
+  void read(Call& call, std::string_view path);
+  void change(Call& call, std::string_view path);
+  void scale(Call& call, const nlohmann::json& body);
+  void restart(Call& call, const nlohmann::json& body);
+  void stop(Call& call, const nlohmann::json& body);
+  void finish(std::uint64_t call, const Outcome& outcome);
+  Done finisher(const Call& call);
+  void dispatch(Call& call);
+
+  Actions actions_;
+  Status& status_;
+  std::string control_group_;
+  const Log& log_;
+  std::uint64_t next_call_ = 1;
+  std::map<std::uint64_t, std::unique_ptr<Call>> calls_;
+};
+
+}  // namespace mgr::manager

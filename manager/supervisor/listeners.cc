@@ -1,0 +1,413 @@
+#include "manager/supervisor/listeners.h"
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/filter.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include <algorithm>
+#include <charconv>
+#include <memory>
+
+namespace mgr::manager {
+namespace {
+
+std::string format_address(const sockaddr_storage& storage) {
+  char text[INET6_ADDRSTRLEN] = "";
+  if (storage.ss_family == AF_INET) {
+    const auto& in = reinterpret_cast<const sockaddr_in&>(storage);
+    inet_ntop(AF_INET, &in.sin_addr, text, sizeof text);
+    return fmt::format("{}:{}", text, ntohs(in.sin_port));
+  }
+  if (storage.ss_family == AF_INET6) {
+    const auto& in6 = reinterpret_cast<const sockaddr_in6&>(storage);
+    inet_ntop(AF_INET6, &in6.sin6_addr, text, sizeof text);
+    return fmt::format("[{}]:{}", text, ntohs(in6.sin6_port));
+  }
+  const auto& un = reinterpret_cast<const sockaddr_un&>(storage);
+  return std::string("unix:") + (un.sun_path[0] ? un.sun_path : "@") +
+         (un.sun_path[0] ? "" : un.sun_path + 1);
+}
+
+Result<sockaddr_storage> bound_to(int fd) {
+  sockaddr_storage storage{};
+  socklen_t length = sizeof storage;
+  if (::getsockname(fd, reinterpret_cast<sockaddr*>(&storage), &length) != 0) {
+    return Error::from_errno("getsockname");
+  }
+  return storage;
+}
+
+int port_of(const sockaddr_storage& storage) {
+  return storage.ss_family == AF_INET ? ntohs(reinterpret_cast<const sockaddr_in&>(storage).sin_port)
+                                      : ntohs(reinterpret_cast<const sockaddr_in6&>(storage).sin6_port);
+}
+
+void switch_on(int fd, int level, int option) {
+  const int on = 1;
+  ::setsockopt(fd, level, option, &on, sizeof on);
+}
+
+// The kernel's number for a queue: for a listening TCP socket, tcpi_unacked is its length.
+int queued_on(int fd, int family) {
+  if (family == AF_UNIX) return -1;
+  tcp_info info{};
+  socklen_t length = sizeof info;
+  if (::getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) != 0) return -1;
+  return static_cast<int>(info.tcpi_unacked);
+}
+
+Result<gid_t> group_id(const std::string& group) {
+  unsigned number = 0;
+  const auto [end, error] = std::from_chars(group.data(), group.data() + group.size(), number);
+  if (error == std::errc{} && end == group.data() + group.size()) return static_cast<gid_t>(number);
+  const struct group* entry = ::getgrnam(group.c_str());
+  if (!entry) return Error(fmt::format("socket_group: no group '{}'", group));
+  return entry->gr_gid;
+}
+
+bool is_live(const net::UnixAddress& address) {
+  const UniqueFd probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (::connect(probe.get(), address.get(), address.length) == 0) return true;
+  return errno == EAGAIN || errno == EINPROGRESS;
+}
+
+}  // namespace
+
+Listeners::~Listeners() { close(); }
+
+void Listeners::close() {
+  for (const auto& address : addresses_) {
+    if (!address.unix_path.empty()) ::unlink(address.unix_path.c_str());
+  }
+  addresses_.clear();
+  sockets_.clear();
+  infos_.clear();
+  listening_ = false;
+}
+
+Result<void> Listeners::open(const std::vector<net::BindAddress>& addresses,
+                             std::vector<UniqueFd> inherited, int slots) {
+  slots_ = slots;
+  for (auto& fd : inherited) {
+    if (auto adopted = adopt(std::move(fd)); !adopted) return adopted;
+  }
+  for (const auto& wanted : addresses) {
+    Result<void> opened;
+    switch (wanted.kind) {
+      case net::BindAddress::Kind::tcp:
+        opened = open_tcp(wanted, slots);
+        break;
+      case net::BindAddress::Kind::unix_path:
+      case net::BindAddress::Kind::unix_abstract:
+        opened = open_unix(wanted);
+        break;
+      case net::BindAddress::Kind::fd: {
+        UniqueFd copy(::fcntl(wanted.fd, F_DUPFD_CLOEXEC, 3));
+        opened = copy ? adopt(std::move(copy)) : Error::from_errno("not an open descriptor");
+        break;
+      }
+    }
+    if (!opened) return std::move(opened).error().with("bind " + wanted.text);
+  }
+  return {};
+}
+
+Result<void> Listeners::open_tcp(const net::BindAddress& wanted, int slots) {
+  int port = wanted.port;
+  if (wanted.host.empty()) {
+    const auto v6 = open_tcp_family("::", AF_INET6, port, true, slots);
+    if (!v6 && v6.error().code() != EAFNOSUPPORT && v6.error().code() != EADDRNOTAVAIL) return v6;
+    const auto v4 = open_tcp_family("0.0.0.0", AF_INET, port, false, slots);
+    if (!v4 && v4.error().code() == EAFNOSUPPORT && v6) return {};
+    return v4;
+  }
+  addrinfo hints{};
+  hints.ai_family = AF_UNSPEC;
+  hints.ai_socktype = SOCK_STREAM;
+  hints.ai_flags = AI_PASSIVE;
+  addrinfo* found = nullptr;
+  if (const int error = ::getaddrinfo(wanted.host.c_str(), nullptr, &hints, &found); error != 0) {
+    return Error(fmt::format("host '{}': {}", wanted.host, ::gai_strerror(error)));
+  }
+  const std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> owner(found, ::freeaddrinfo);
+  char host[NI_MAXHOST];
+  if (::getnameinfo(found->ai_addr, found->ai_addrlen, host, sizeof host, nullptr, 0,
+                    NI_NUMERICHOST) != 0) {
+    return Error(fmt::format("host '{}': no address", wanted.host));
+  }
+  return open_tcp_family(host, found->ai_family, port, false, slots);
+}
+
+Result<void> Listeners::open_tcp_family(const std::string& host, int family, int& port, bool only_v6,
+                                        int slots) {
+  UniqueFd fd(::socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!fd) return Error::from_errno("socket");
+  switch_on(fd.get(), SOL_SOCKET, SO_REUSEADDR);
+  if (family == AF_INET6 && only_v6) switch_on(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY);
+  addrinfo hints{};
+  hints.ai_family = family;
+  hints.ai_socktype = SOCK_STREAM;
+  hints.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV;
+  addrinfo* found = nullptr;
+  if (::getaddrinfo(host.c_str(), std::to_string(port).c_str(), &hints, &found) != 0) {
+    return Error(fmt::format("{}: not an address", host));
+  }
+  const std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> owner(found, ::freeaddrinfo);
+  // Bound without SO_REUSEPORT, which follows: another program that binds this port, another mgr
+  // too, gets EADDRINUSE instead of a share of the connections.
+  if (::bind(fd.get(), found->ai_addr, found->ai_addrlen) != 0) {
+    return Error(std::strerror(errno), errno);
+  }
+  switch_on(fd.get(), SOL_SOCKET, SO_REUSEPORT);
+  auto bound = bound_to(fd.get());
+  if (!bound) return std::move(bound).error();
+  port = port_of(*bound);
+  Address address;
+  address.text = format_address(*bound);
+  address.family = family;
+  addresses_.push_back(std::move(address));
+  add(addresses_.size() - 1, 0, std::move(fd));
+  for (int slot = 1; slot < slots; ++slot) {
+    auto more = sibling(addresses_.back());
+    if (!more) return std::move(more).error();
+    add(addresses_.size() - 1, slot, std::move(*more));
+  }
+  return {};
+}
+
+// Another socket of the same address, for the next slot.
+Result<UniqueFd> Listeners::sibling(const Address& address) const {
+  const int first = sockets_[address.sockets.front()].fd.get();
+  sockaddr_storage storage{};
+  socklen_t length = sizeof storage;
+  if (::getsockname(first, reinterpret_cast<sockaddr*>(&storage), &length) != 0) {
+    return Error::from_errno(address.text);
+  }
+  UniqueFd fd(::socket(address.family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!fd) return Error::from_errno(address.text + ": socket");
+  switch_on(fd.get(), SOL_SOCKET, SO_REUSEADDR);
+  switch_on(fd.get(), SOL_SOCKET, SO_REUSEPORT);
+  if (address.family == AF_INET6) {
+    int only = 0;
+    socklen_t size = sizeof only;
+    ::getsockopt(first, IPPROTO_IPV6, IPV6_V6ONLY, &only, &size);
+    ::setsockopt(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, &only, size);
+  }
+  if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&storage), length) != 0) {
+    return Error::from_errno("bind " + address.text);
+  }
+  return fd;
+}
+
+Result<void> Listeners::open_unix(const net::BindAddress& wanted) {
+  const bool abstract = wanted.kind == net::BindAddress::Kind::unix_abstract;
+  auto final_address = net::make_unix_address(abstract ? "@" + wanted.path : wanted.path);
+  if (!final_address) return std::move(final_address).error();
+  UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!fd) return Error::from_errno("socket");
+  Address address;
+  address.text = wanted.text;
+  address.family = AF_UNIX;
+  address.shared = true;
+  if (abstract) {
+    if (::bind(fd.get(), final_address->get(), final_address->length) != 0) {
+      return Error(std::strerror(errno), errno);
+    }
+  } else {
+    struct stat info {};
+    if (::lstat(wanted.path.c_str(), &info) == 0) {
+      if (!S_ISSOCK(info.st_mode)) return Error("a file that is no socket is in the way");
+      if (is_live(*final_address)) return Error("Address already in use", EADDRINUSE);
+    }
+    // Bound under another name and renamed: the path always names a socket that is ours and ready.
+    const std::string temporary = wanted.path + "." + std::to_string(::getpid());
+    auto first_address = net::make_unix_address(temporary);
+    if (!first_address) return std::move(first_address).error();
+    ::unlink(temporary.c_str());
+    const mode_t mask = ::umask(0777 & ~static_cast<mode_t>(options_.socket_mode));
+    const int bound = ::bind(fd.get(), first_address->get(), first_address->length);
+    const int error = errno;
+    ::umask(mask);
+    if (bound != 0) return Error(std::strerror(error), error);
+    if (!options_.socket_group.empty()) {
+      auto group = group_id(options_.socket_group);
+      if (!group || ::chown(temporary.c_str(), static_cast<uid_t>(-1), *group) != 0) {
+        auto failed = group ? Error::from_errno("socket_group " + options_.socket_group)
+                            : std::move(group).error();
+        ::unlink(temporary.c_str());
+        return failed;
+      }
+    }
+    ::chmod(temporary.c_str(), static_cast<mode_t>(options_.socket_mode));
+    if (::rename(temporary.c_str(), wanted.path.c_str()) != 0) {
+      auto failed = Error::from_errno("rename");
+      ::unlink(temporary.c_str());
+      return failed;
+    }
+    address.unix_path = wanted.path;
+  }
+  addresses_.push_back(std::move(address));
+  add(addresses_.size() - 1, -1, std::move(fd));
+  return {};
+}
+
+// A socket that somebody else has bound: it cannot get siblings, so all workers share it.
+Result<void> Listeners::adopt(UniqueFd fd) {
+  int type = 0;
+  socklen_t size = sizeof type;
+  if (::getsockopt(fd.get(), SOL_SOCKET, SO_TYPE, &type, &size) != 0) {
+    return Error::from_errno("inherited descriptor");
+  }
+  if (type != SOCK_STREAM) return Error("inherited descriptor: not a stream socket");
+  const int flags = ::fcntl(fd.get(), F_GETFL);
+  ::fcntl(fd.get(), F_SETFL, flags | O_NONBLOCK);
+  auto bound = bound_to(fd.get());
+  if (!bound) return std::move(bound).error();
+  Address address;
+  address.text = format_address(*bound);
+  address.family = bound->ss_family;
+  address.shared = true;
+  addresses_.push_back(std::move(address));
+  add(addresses_.size() - 1, -1, std::move(fd));
+  return {};
+}
+
+void Listeners::add(std::size_t address, int slot, UniqueFd fd) {
+  addresses_[address].sockets.push_back(sockets_.size());
+  sockets_.push_back(Socket{next_id_++, address, slot, std::move(fd)});
+  refresh();
+}
+
+void Listeners::refresh() {
+  infos_.clear();
+  for (const auto& socket : sockets_) {
+    if (socket.fd) infos_.push_back(SocketInfo{socket.id, socket.slot});
+  }
+}
+
+Result<void> Listeners::ensure_slots(int count) {
+  for (std::size_t i = 0; i < addresses_.size(); ++i) {
+    if (addresses_[i].shared) continue;
+    for (int slot = static_cast<int>(addresses_[i].sockets.size()); slot < count; ++slot) {
+      auto fd = sibling(addresses_[i]);
+      if (!fd) return std::move(fd).error();
+      // The steering program in force does not know the new socket yet: it gets nothing.
+      if (listening_ && ::listen(fd->get(), options_.backlog) != 0) {
+        return Error::from_errno("listen " + addresses_[i].text);
+      }
+      add(i, slot, std::move(*fd));
+    }
+  }
+  slots_ = std::max(slots_, count);
+  return {};
+}
+
+Result<void> Listeners::start() {
+  for (auto& address : addresses_) {
+    for (std::size_t i = 0; i < address.sockets.size(); ++i) {
+      if (::listen(sockets_[address.sockets[i]].fd.get(), options_.backlog) != 0) {
+        return Error::from_errno("bind " + address.text);
+      }
+      // Attached as soon as the group exists, which is when its first socket listens.
+      if (i > 0 || address.shared) continue;
+      if (!steer(address, {0})) {
+        log_.warning("{}: the kernel does not steer connections between sockets ({}); all workers "
+                     "share one socket", address.text, std::strerror(errno));
+        share(address);
+        break;
+      }
+    }
+  }
+  listening_ = true;
+  return {};
+}
+
+void Listeners::share(Address& address) {
+  address.shared = true;
+  for (std::size_t i = 1; i < address.sockets.size(); ++i) sockets_[address.sockets[i]].fd.reset();
+  address.sockets.resize(1);
+  sockets_[address.sockets.front()].slot = -1;
+  refresh();
+}
+
+void Listeners::set_active(const std::vector<int>& slots) {
+  if (!listening_) return;
+  for (const auto& address : addresses_) {
+    if (address.shared) continue;
+    if (!steer(address, slots)) {
+      log_.error("{}: connections could not be steered anew ({}); parked queues are served by other "
+                 "workers", address.text, std::strerror(errno));
+    }
+  }
+}
+
+// A program of classic BPF for the whole group: a random number modulo the count of active slots,
+// mapped to the slot's index, which is the order of listen(). No slot: any socket.
+bool Listeners::steer(const Address& address, const std::vector<int>& slots) const {
+  std::vector<int> targets = slots;
+  if (targets.empty()) {
+    for (int i = 0; i < static_cast<int>(address.sockets.size()); ++i) targets.push_back(i);
+  }
+  const auto count = static_cast<std::uint32_t>(targets.size());
+  std::vector<sock_filter> program;
+  program.push_back(BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
+                             static_cast<std::uint32_t>(SKF_AD_OFF + SKF_AD_RANDOM)));
+  program.push_back(BPF_STMT(BPF_ALU | BPF_MOD | BPF_K, count));
+  const bool identity = targets.back() == static_cast<int>(count) - 1;  // targets are sorted
+  if (!identity) {
+    for (std::uint32_t i = 0; i < count; ++i) {
+      program.push_back(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, i, 0, 1));
+      program.push_back(BPF_STMT(BPF_RET | BPF_K, static_cast<std::uint32_t>(targets[i])));
+    }
+  }
+  program.push_back(BPF_STMT(BPF_RET | BPF_A, 0));
+  const sock_fprog filter{static_cast<unsigned short>(program.size()), program.data()};
+  const int fd = sockets_[address.sockets.front()].fd.get();
+  return ::setsockopt(fd, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, &filter, sizeof filter) == 0;
+}
+
+const Listeners::Socket* Listeners::find(SocketId id) const {
+  const auto it = std::find_if(sockets_.begin(), sockets_.end(),
+                               [&](const Socket& socket) { return socket.id == id && socket.fd; });
+  return it == sockets_.end() ? nullptr : &*it;
+}
+
+int Listeners::fd(SocketId id) const {
+  const Socket* socket = find(id);
+  return socket ? socket->fd.get() : -1;
+}
+
+const std::string& Listeners::address(SocketId id) const {
+  const Socket* socket = find(id);
+  CHECK(socket);
+  return addresses_[socket->address].text;
+}
+
+bool Listeners::shared(SocketId id) const {
+  const Socket* socket = find(id);
+  CHECK(socket);
+  return addresses_[socket->address].shared;
+}
+
+std::vector<Listeners::State> Listeners::states() const {
+  std::vector<State> states;
+  for (const auto& address : addresses_) {
+    int queued = 0;
+    for (const std::size_t index : address.sockets) {
+      const int length = listening_ ? queued_on(sockets_[index].fd.get(), address.family) : 0;
+      queued = length < 0 ? -1 : queued + length;
+      if (queued < 0) break;
+    }
+    states.push_back({address.text, address.shared ? "shared" : "random", queued});
+  }
+  return states;
+}
+
+}  // namespace mgr::manager

@@ -1,0 +1,210 @@
+#include "manager/supervisor/process_world.h"
+
+#include <fcntl.h>
+#include <signal.h>
+
+#include <fstream>
+
+#include "manager/supervisor/mold_process.h"
+
+namespace mgr::manager {
+namespace {
+
+std::chrono::milliseconds raw_now() {
+  return std::chrono::milliseconds(ipc::monotonic_ns() / 1'000'000);
+}
+
+// The traceback that came beside a record, if any.
+std::string traceback_of(const ipc::Record& record) {
+  if (record.descriptors.empty()) return "";
+  auto text = ipc::read_all(record.descriptors.front().get(), 1u << 20);
+  return text ? std::move(*text) : "";
+}
+
+}  // namespace
+
+Peer::Peer(EventLoop& loop, ipc::Channel channel, OnRecord on_record,
+           std::function<void()> on_closed)
+    : channel_(std::move(channel)),
+      on_record_(std::move(on_record)),
+      on_closed_(std::move(on_closed)),
+      watcher_(loop, channel_.fd(), [this](int status, int events) {
+        on_event(status < 0 ? FdWatcher::kReadable : events);
+      }) {
+  watch();
+}
+
+void Peer::watch() {
+  watcher_.start(FdWatcher::kReadable | (waiting_.empty() ? 0 : FdWatcher::kWritable));
+}
+
+void Peer::on_event(int events) {
+  const std::weak_ptr<bool> alive = alive_;  // a handler may end this peer
+  if (events & FdWatcher::kWritable) flush();
+  if (!(events & FdWatcher::kReadable)) return;
+  ipc::Record record;
+  for (;;) {
+    switch (channel_.receive(record)) {
+      case ipc::Channel::ReceiveResult::received: {
+        auto handler = on_record_;
+        handler(record);
+        if (alive.expired()) return;
+        break;
+      }
+      case ipc::Channel::ReceiveResult::none:
+        return;
+      case ipc::Channel::ReceiveResult::bad:
+        break;
+      case ipc::Channel::ReceiveResult::closed: {
+        watcher_.stop();
+        auto handler = on_closed_;
+        handler();
+        return;
+      }
+    }
+  }
+}
+
+void Peer::send(std::string text, const std::vector<int>& descriptors) {
+  if (waiting_.empty() &&
+      channel_.send(text, descriptors) != ipc::Channel::SendResult::would_block) {
+    return;
+  }
+  Waiting record{std::move(text), {}};
+  for (const int fd : descriptors) record.descriptors.emplace_back(::fcntl(fd, F_DUPFD_CLOEXEC, 3));
+  waiting_.push_back(std::move(record));
+  watch();
+}
+
+void Peer::flush() {
+  std::size_t sent = 0;
+  for (; sent < waiting_.size(); ++sent) {
+    std::vector<int> descriptors;
+    for (const auto& fd : waiting_[sent].descriptors) descriptors.push_back(fd.get());
+    if (channel_.send(waiting_[sent].text, descriptors) == ipc::Channel::SendResult::would_block) break;
+  }
+  waiting_.erase(waiting_.begin(), waiting_.begin() + static_cast<std::ptrdiff_t>(sent));
+  watch();
+}
+
+ProcessWorld::ProcessWorld(EventLoop& loop, Log& log, Listeners& listeners,
+                           ipc::Scoreboard scoreboard, Options options)
+    : loop_(loop),
+      log_(log),
+      listeners_(listeners),
+      scoreboard_(std::move(scoreboard)),
+      options_(std::move(options)),
+      timer_(loop, [this] { events_.time(); }) {
+  for (int i = ipc::kScoreboardRecords - 1; i >= 0; --i) free_records_.push_back(i);
+}
+
+std::chrono::milliseconds ProcessWorld::now() { return clock_.now(raw_now()); }
+
+void ProcessWorld::wake_at(std::chrono::milliseconds when) {
+  if (when == std::chrono::milliseconds::max()) {
+    timer_.stop();
+    clock_.expect(when);
+    return;
+  }
+  const auto raw = raw_now();
+  const auto delay = std::max(clock_.to_raw(when) - raw, std::chrono::milliseconds(0));
+  loop_.update_now();
+  timer_.start(delay);
+  clock_.expect(raw + delay);
+}
+
+Result<pid_t> ProcessWorld::start_mold(MoldId mold, const ipc::MoldOrder& order) {
+  auto pair = ipc::Channel::pair();
+  if (!pair) return std::move(pair).error();
+  MoldStart start;
+  start.program = options_.worker_program;
+  start.channel = pair->second.fd();
+  start.scoreboard = scoreboard_.fd();
+  start.log = options_.log_fd;
+  start.access_log = options_.access_log_fd;
+  start.order = &order;
+  auto pid = start_mold_process(start);
+  if (!pid) return pid;
+  molds_[mold] = std::make_unique<Peer>(
+      loop_, std::move(pair->first),
+      [this, mold](ipc::Record& record) {
+        auto message = ipc::decode_mold_message(record.text);
+        if (!message) return log_.error("mold: {}", message.error().message());
+        events_.mold_message(mold, *message, traceback_of(record));
+      },
+      [] {});
+  return pid;
+}
+
+void ProcessWorld::release_mold(MoldId mold) {
+  molds_.erase(mold);  // a peer may end inside its own record: see Peer::on_event
+}
+
+Result<void> ProcessWorld::fork_worker(MoldId mold, const ipc::Fork& order) {
+  const auto it = molds_.find(mold);
+  if (it == molds_.end()) return Error("its mold is gone");
+  auto pair = ipc::Channel::pair();
+  if (!pair) return std::move(pair).error();
+  const WorkerId worker = order.worker;
+  workers_[worker] = std::make_unique<Peer>(
+      loop_, std::move(pair->first),
+      [this, worker](ipc::Record& record) {
+        auto message = ipc::decode_worker_message(record.text);
+        if (!message) return log_.error("worker: {}", message.error().message());
+        events_.worker_message(worker, *message, traceback_of(record));
+      },
+      [this, worker] { events_.worker_channel_closed(worker); });
+  it->second->send(ipc::encode(ipc::MoldCommand{order}), {pair->second.fd()});
+  return {};
+}
+
+void ProcessWorld::send(WorkerId worker, const ipc::WorkerCommand& command) {
+  const auto it = workers_.find(worker);
+  if (it != workers_.end()) it->second->send(ipc::encode(command));
+}
+
+void ProcessWorld::give_sockets(WorkerId worker, const std::vector<SocketId>& sockets) {
+  const auto it = workers_.find(worker);
+  if (it == workers_.end()) return;
+  ipc::Listen listen;
+  std::vector<int> descriptors;
+  for (const SocketId id : sockets) {
+    listen.entries.push_back({id, listeners_.address(id), listeners_.shared(id)});
+    descriptors.push_back(listeners_.fd(id));
+  }
+  it->second->send(ipc::encode(ipc::WorkerCommand{listen}), descriptors);
+}
+
+void ProcessWorld::release_worker(WorkerId worker) {
+  workers_.erase(worker);
+}
+
+void ProcessWorld::kill(pid_t pid, int signal) {
+  if (pid > 0) ::kill(pid, signal);
+}
+
+int ProcessWorld::take_record() {
+  if (free_records_.empty()) return -1;
+  const int record = free_records_.back();
+  free_records_.pop_back();
+  scoreboard_.clear(record);
+  return record;
+}
+
+void ProcessWorld::return_record(int record) {
+  if (record >= 0) free_records_.push_back(record);
+}
+
+std::int64_t ProcessWorld::oom_kills() {
+  std::ifstream vmstat("/proc/vmstat");
+  std::string name;
+  std::int64_t value = 0;
+  while (vmstat >> name >> value) {
+    if (name == "oom_kill") return value;
+  }
+  return -1;
+}
+
+void ProcessWorld::leave(int exit_status) { events_.leave(exit_status); }
+
+}  // namespace mgr::manager

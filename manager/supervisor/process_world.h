@@ -1,0 +1,101 @@
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "common/base/log.h"
+#include "common/ipc/channel.h"
+#include "common/ipc/scoreboard.h"
+#include "common/loop/event_loop.h"
+#include "manager/supervisor/active_clock.h"
+#include "manager/supervisor/listeners.h"
+#include "manager/supervisor/world.h"
+
+namespace mgr::manager {
+
+// One end of a channel in the supervisor's loop: reads records as they come, and keeps records that
+// the peer does not take yet until it does, in order. Owned by ProcessWorld.
+class Peer {
+ public:
+  using OnRecord = std::function<void(ipc::Record&)>;
+  Peer(EventLoop& loop, ipc::Channel channel, OnRecord on_record, std::function<void()> on_closed);
+
+  // Descriptors are duplicated if the record has to wait.
+  void send(std::string text, const std::vector<int>& descriptors = {});
+
+ private:
+  struct Waiting {
+    std::string text;
+    std::vector<UniqueFd> descriptors;
+  };
+  void on_event(int events);
+  void flush();
+  void watch();
+
+  ipc::Channel channel_;
+  OnRecord on_record_;
+  std::function<void()> on_closed_;
+  std::vector<Waiting> waiting_;
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+  FdWatcher watcher_;
+};
+
+// The World of the real supervisor: processes, channels, sockets, the loop's timer.
+class ProcessWorld final : public World {
+ public:
+  struct Options {
+    std::string worker_program;
+    int log_fd = 2;
+    int access_log_fd = -1;
+  };
+  // Where events go; set before the first mold is started.
+  struct Events {
+    std::function<void(MoldId, const ipc::MoldMessage&, std::string)> mold_message;
+    std::function<void(WorkerId, const ipc::WorkerMessage&, std::string)> worker_message;
+    std::function<void(WorkerId)> worker_channel_closed;
+    std::function<void()> time;
+    std::function<void(int)> leave;
+  };
+
+  ProcessWorld(EventLoop& loop, Log& log, Listeners& listeners, ipc::Scoreboard scoreboard,
+               Options options);
+  void set_events(Events events) { events_ = std::move(events); }
+  const ipc::Scoreboard& scoreboard() const { return scoreboard_; }
+
+  std::chrono::milliseconds now() override;
+  void wake_at(std::chrono::milliseconds when) override;
+  Result<pid_t> start_mold(MoldId mold, const ipc::MoldOrder& order) override;
+  void release_mold(MoldId mold) override;
+  Result<void> fork_worker(MoldId mold, const ipc::Fork& order) override;
+  void send(WorkerId worker, const ipc::WorkerCommand& command) override;
+  void give_sockets(WorkerId worker, const std::vector<SocketId>& sockets) override;
+  void release_worker(WorkerId worker) override;
+  void kill(pid_t pid, int signal) override;
+  const std::vector<SocketInfo>& sockets() override { return listeners_.sockets(); }
+  Result<void> ensure_slots(int count) override { return listeners_.ensure_slots(count); }
+  Result<void> start_listening() override { return listeners_.start(); }
+  void set_active_slots(const std::vector<int>& slots) override { listeners_.set_active(slots); }
+  void stop_listening() override { listeners_.close(); }
+  int take_record() override;
+  void return_record(int record) override;
+  std::int64_t oom_kills() override;
+  void leave(int exit_status) override;
+
+ private:
+  EventLoop& loop_;
+  Log& log_;
+  Listeners& listeners_;
+  ipc::Scoreboard scoreboard_;
+  Options options_;
+  Events events_;
+  ActiveClock clock_;
+  Timer timer_;
+  std::map<MoldId, std::unique_ptr<Peer>> molds_;
+  std::map<WorkerId, std::unique_ptr<Peer>> workers_;
+  std::vector<int> free_records_;
+};
+
+}  // namespace mgr::manager

@@ -1,0 +1,74 @@
+#include "manager/supervisor/run.h"
+
+#include <sys/resource.h>
+
+#include <cstdio>
+
+#include "common/net/control_path.h"
+#include "manager/supervisor/control_socket.h"
+#include "manager/supervisor/supervisor.h"
+
+namespace mgr::manager {
+namespace {
+
+constexpr int kExitFailure = 1;
+
+// Every slot has a socket for each address, every worker a channel: more than the usual 1,024.
+void raise_descriptor_limit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= limit.rlim_max) return;
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+int fail(const Log& log, const Error& error) {
+  log.error("cannot start: {}", error.message());
+  return kExitFailure;
+}
+
+int fail_without_log(const Error& error) {
+  std::fprintf(stderr, "mgr: %s\n", error.message().c_str());
+  return kExitFailure;
+}
+
+Result<std::string> control_address(const Settings& settings) {
+  if (settings.control == "off") return std::string();
+  if (!settings.control.empty()) return settings.control;
+  return net::choose_control_socket(settings.derived_name(), net::ControlEnvironment::of_process());
+}
+
+}  // namespace
+
+int run_supervisor(SettingsLoader loader, LoadedSettings loaded) {
+  const Settings settings = loaded.values;
+  auto files = LogFiles::open(settings);
+  if (!files) return fail_without_log(files.error());
+  Log log(files->log_fd(), settings.log_format, settings.log_level, "supervisor");
+  for (const auto& warning : loaded.warnings) log.warning("{}", warning);
+  raise_descriptor_limit();
+  auto scoreboard = ipc::Scoreboard::create();
+  if (!scoreboard) return fail(log, scoreboard.error());
+  auto control = control_address(settings);
+  if (!control) return fail(log, control.error());
+
+  Supervisor supervisor(std::move(loaded), log, *files, std::move(*scoreboard));
+  supervisor.set_loader(loader);
+  if (!control->empty()) {
+    auto opened = supervisor.open_control(*control, settings.derived_name());
+    if (!opened) return fail(log, opened.error());
+  }
+  const int workers = wanted_workers(settings);
+  if (auto bound = supervisor.bind(workers); !bound) return fail(log, bound.error());
+  return supervisor.run(workers, Supervisor::Until::told);
+}
+
+int check_application(const Settings& settings) {
+  Log log(2, settings.log_format, settings.log_level, "check");
+  auto scoreboard = ipc::Scoreboard::create();
+  if (!scoreboard) return fail(log, scoreboard.error());
+  LogFiles files;
+  Supervisor supervisor(LoadedSettings{settings, {}, {}}, log, files, std::move(*scoreboard));
+  return supervisor.run(1, Supervisor::Until::first_ready);
+}
+
+}  // namespace mgr::manager

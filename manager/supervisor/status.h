@@ -1,0 +1,46 @@
+#pragma once
+
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "common/ipc/scoreboard.h"
+#include "manager/supervisor/lifecycle.h"
+#include "manager/supervisor/listeners.h"
+
+namespace mgr::manager {
+
+// What `mgr status` shows, from the book, the listening sockets and the scoreboard.
+// Everything it is made with must outlive it.
+class Status {
+ public:
+  Status(std::string name, World& world, const Lifecycle& lifecycle, const Listeners& listeners,
+         const ipc::Scoreboard& scoreboard);
+
+  // The object of contract section 5. The busy ratio of a worker is that since the last call at
+  // least a second ago, else since its start.
+  nlohmann::ordered_json describe();
+  // Its `workers` alone.
+  nlohmann::ordered_json workers();
+
+ private:
+  struct Sample {
+    std::uint64_t at_ns;
+    std::uint64_t busy_ns;
+    double ratio;
+  };
+  nlohmann::ordered_json worker(const Slot& slot);
+  nlohmann::ordered_json leaving() const;
+  double busy(const Worker& worker);
+  std::string state() const;
+
+  std::string name_;
+  World& world_;
+  const Lifecycle& lifecycle_;
+  const Listeners& listeners_;
+  const ipc::Scoreboard& scoreboard_;
+  Millis started_;
+  std::map<WorkerId, Sample> samples_;
+};
+
+}  // namespace mgr::manager

@@ -1,0 +1,268 @@
+#include "manager/supervisor/supervisor.h"
+
+#include <fcntl.h>
+#include <grp.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "common/net/address.h"
+#include "common/settings/cpus.h"
+#include "common/settings/table.h"
+#include "manager/supervisor/control_socket.h"
+#include "manager/supervisor/mold_process.h"
+
+namespace mgr::manager {
+namespace {
+
+// Ends of children nobody knows are kept so long as the mold's report may still come; orphans of the
+// application are reaped by the thousand, so there is a bound.
+constexpr std::size_t kMostUnknownExits = 256;
+
+Result<UniqueFd> open_log(const char* setting, const std::string& path) {
+  UniqueFd fd(::open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644));
+  if (!fd) return Error::from_errno(fmt::format("{}: {}", setting, path));
+  return fd;
+}
+
+// Descriptors that systemd passes (sd_listen_fds(3)).
+std::vector<UniqueFd> inherited_sockets() {
+  std::vector<UniqueFd> sockets;
+  const char* pid = ::getenv("LISTEN_PID");
+  const char* count = ::getenv("LISTEN_FDS");
+  if (pid && count && std::atoi(pid) == ::getpid()) {
+    for (int i = 0; i < std::clamp(std::atoi(count), 0, 64); ++i) {
+      ::fcntl(3 + i, F_SETFD, FD_CLOEXEC);
+      sockets.emplace_back(3 + i);
+    }
+  }
+  for (const char* name : {"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"}) ::unsetenv(name);
+  return sockets;
+}
+
+}  // namespace
+
+Result<LogFiles> LogFiles::open(const Settings& settings) {
+  LogFiles files;
+  if (!settings.log_file.empty()) {
+    auto fd = open_log("log_file", settings.log_file);
+    if (!fd) return std::move(fd).error();
+    files.log = std::move(*fd);
+  }
+  if (settings.access_log == "-") {
+    files.access.reset(::fcntl(1, F_DUPFD_CLOEXEC, 3));
+  } else if (!settings.access_log.empty()) {
+    auto fd = open_log("access_log", settings.access_log);
+    if (!fd) return std::move(fd).error();
+    files.access = std::move(*fd);
+  }
+  return files;
+}
+
+ProcessWorld::Options Supervisor::world_options(const LogFiles& files) {
+  ProcessWorld::Options options;
+  options.worker_program = libexec_directory() + "/mgr-worker";
+  options.log_fd = files.log_fd();
+  options.access_log_fd = files.access ? files.access.get() : -1;
+  return options;
+}
+
+Supervisor::Supervisor(LoadedSettings loaded, Log& log, LogFiles& files, ipc::Scoreboard scoreboard)
+    : loaded_(std::move(loaded)),
+      log_(log),
+      listeners_({loaded_.values.backlog, loaded_.values.socket_mode, loaded_.values.socket_group}, log),
+      world_(loop_, log, listeners_, std::move(scoreboard), world_options(files)),
+      lifecycle_(world_, log) {
+  world_.set_events(
+      {.mold_message =
+           [this](MoldId mold, const ipc::MoldMessage& message, std::string traceback) {
+             lifecycle_.on_mold_message(mold, message, std::move(traceback));
+             if (const auto* forked = std::get_if<ipc::Forked>(&message)) {
+               if (auto early = unknown_exits_.extract(forked->pid)) {
+                 on_exit(early.key(), early.mapped());
+               }
+             }
+           },
+       .worker_message =
+           [this](WorkerId worker, const ipc::WorkerMessage& message, std::string traceback) {
+             lifecycle_.on_worker_message(worker, message, std::move(traceback));
+           },
+       .worker_channel_closed = [this](WorkerId id) { lifecycle_.on_worker_channel_closed(id); },
+       .time = [this] { lifecycle_.on_time(); },
+       .leave =
+           [this](int status) {
+             exit_status_ = status;
+             loop_.stop();
+           }});
+}
+
+Supervisor::~Supervisor() {
+  if (!control_path_.empty()) ::unlink(control_path_.c_str());
+}
+
+Result<void> Supervisor::bind(int slots) {
+  auto inherited = inherited_sockets();
+  std::vector<net::BindAddress> addresses;
+  const auto origin = loaded_.origins.find("bind");
+  const bool only_default = origin == loaded_.origins.end() || origin->second == "default";
+  if (inherited.empty() || !only_default) {
+    for (const auto& text : loaded_.values.bind) {
+      auto address = net::parse_bind_address(text);
+      if (!address) return std::move(address).error().with("bind");
+      addresses.push_back(std::move(*address));
+    }
+  }
+  return listeners_.open(addresses, std::move(inherited), slots);
+}
+
+Result<void> Supervisor::open_control(const std::string& address, const std::string& name) {
+  const Settings& settings = loaded_.values;
+  auto socket = take_control_socket(address, settings.control_mode, settings.control_group);
+  if (!socket) return std::move(socket).error();
+  if (address.front() != '@') control_path_ = address;
+  status_ = std::make_unique<Status>(name, world_, lifecycle_, listeners_, world_.scoreboard());
+  api_ = std::make_unique<ControlApi>(actions(), *status_, settings.control_group, log_);
+  server::ServerOptions options;
+  options.limit_body = 64 * 1024;
+  options.write_timeout = std::chrono::milliseconds(10'000);
+  control_ = std::make_unique<server::Server>(loop_, options, *api_, control_counters_, log_);
+  control_->add_listener(0, std::move(*socket), address, server::Server::Sharing::own);
+  log_.info("control socket {}", address);
+  return {};
+}
+
+ControlApi::Actions Supervisor::actions() {
+  return {.reload = [this](Done done) { reload(std::move(done)); },
+          .restart = [this](std::vector<int> slots, Done done) { lifecycle_.restart(slots, done); },
+          .scale = [this](auto by, Done done) { lifecycle_.scale(by, done); },
+          .stop = [this](Lifecycle::Stop kind) { lifecycle_.stop(kind); },
+          .when_stopped = [this](auto callback) { lifecycle_.when_stopped(callback); },
+          .config = [this] { return loaded_.describe(); },
+          .not_ready_reason = [this] { return lifecycle_.not_ready_reason(); }};
+}
+
+void Supervisor::reload(Done done) {
+  lifecycle_.reload([this] { return prepare_reload(); }, [this, done](const Outcome& outcome) {
+    if (outcome.ok && pending_) {
+      loaded_ = std::move(*pending_);
+      log_.set_level(loaded_.values.log_level);
+    }
+    pending_.reset();
+    done(outcome);
+  });
+}
+
+// Reads the settings again. What a reload can't apply keeps its old value and is named.
+Result<Lifecycle::Prepared> Supervisor::prepare_reload() {
+  if (!loader_) return Error("nothing to read the settings from");
+  auto fresh = loader_->load();
+  if (!fresh) return std::move(fresh).error();
+  if (auto fit = check_on_this_machine(fresh->values); !fit) return std::move(fit).error();
+  for (const auto& warning : fresh->warnings) log_.warning("{}", warning);
+  Lifecycle::Prepared prepared;
+  prepared.not_applied = settings::needing_restart(loaded_.values, fresh->values);
+  if (fresh->values.workers != loaded_.values.workers) {
+    prepared.workers = wanted_workers(fresh->values);
+  }
+  if (auto kept = keep_old(*fresh, prepared.not_applied); !kept) return std::move(kept).error();
+  prepared.settings = std::make_shared<const Settings>(fresh->values);
+  pending_ = std::move(*fresh);
+  return prepared;
+}
+
+Result<void> Supervisor::keep_old(LoadedSettings& fresh, const std::vector<std::string>& names) const {
+  if (names.empty()) return {};
+  const nlohmann::json old_values = loaded_.values.to_json();
+  nlohmann::json values = fresh.values.to_json();
+  for (const auto& name : names) {
+    values[name] = old_values.at(name);
+    fresh.origins[name] = loaded_.origins.at(name);
+  }
+  auto merged = Settings::from_json(values);
+  if (!merged) return std::move(merged).error();
+  merged->config_file = fresh.values.config_file;
+  fresh.values = std::move(*merged);
+  return {};
+}
+
+int Supervisor::run(int workers, Until until) {
+  ::prctl(PR_SET_CHILD_SUBREAPER, 1);
+  watch_signals();
+  if (until == Until::first_ready) {
+    check_.emplace(loop_, [this] {
+      if (lifecycle_.phase() == Phase::running) {
+        check_->stop();
+        lifecycle_.stop(Lifecycle::Stop::graceful);
+      }
+    });
+    check_->start_repeating(std::chrono::milliseconds(20));
+  }
+  lifecycle_.start(std::make_shared<const Settings>(loaded_.values), workers);
+  loop_.run();
+  check_.reset();
+  signals_.clear();
+  control_.reset();
+  return exit_status_;
+}
+
+void Supervisor::watch_signals() {
+  const auto on = [this](int signal, std::function<void()> action) {
+    signals_.emplace_back(loop_, signal, std::move(action));
+  };
+  const auto said = [this](const char* what) {
+    return [this, what](const Outcome& outcome) {
+      if (outcome.ok) return;
+      log_.error("{}: {}", what, outcome.message);
+    };
+  };
+  ::signal(SIGPIPE, SIG_IGN);
+  on(SIGCHLD, [this] { reap(); });
+  on(SIGHUP, [this, said] {
+    log_.info("SIGHUP: reload");
+    reload(said("reload"));
+  });
+  on(SIGTERM, [this] {
+    log_.info("SIGTERM");
+    lifecycle_.stop(Lifecycle::Stop::graceful);
+  });
+  for (const int signal : {SIGINT, SIGQUIT}) {
+    on(signal, [this, signal] {
+      log_.info("{}", signal == SIGINT ? "SIGINT" : "SIGQUIT");
+      lifecycle_.stop(Lifecycle::Stop::quick);
+    });
+  }
+  on(SIGTTIN, [this, said] {
+    log_.info("SIGTTIN: one worker more");
+    lifecycle_.scale(Lifecycle::ScaleBy{1}, said("scale"));
+  });
+  on(SIGTTOU, [this, said] {
+    log_.info("SIGTTOU: one worker less");
+    lifecycle_.scale(Lifecycle::ScaleBy{-1}, said("scale"));
+  });
+  for (const int signal : {SIGUSR1, SIGUSR2}) {
+    on(signal, [this, signal] {
+      log_.warning("{} has no meaning for this version of mgr; nothing is done",
+                   signal == SIGUSR1 ? "SIGUSR1" : "SIGUSR2");
+    });
+  }
+}
+
+void Supervisor::reap() {
+  int status = 0;
+  for (pid_t pid; (pid = ::waitpid(-1, &status, WNOHANG)) > 0;) on_exit(pid, status);
+}
+
+void Supervisor::on_exit(pid_t pid, int status) {
+  if (lifecycle_.on_exit(pid, status)) return;
+  // An orphan of the application, or a worker whose pid the mold has not told yet.
+  if (unknown_exits_.size() >= kMostUnknownExits) unknown_exits_.clear();
+  unknown_exits_[pid] = status;
+}
+
+}  // namespace mgr::manager

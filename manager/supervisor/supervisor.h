@@ -1,0 +1,82 @@
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "common/base/log.h"
+#include "common/ipc/scoreboard.h"
+#include "common/loop/event_loop.h"
+#include "common/server/server.h"
+#include "common/settings/sources/loader.h"
+#include "manager/supervisor/control_api.h"
+#include "manager/supervisor/lifecycle.h"
+#include "manager/supervisor/listeners.h"
+#include "manager/supervisor/process_world.h"
+#include "manager/supervisor/status.h"
+
+namespace mgr::manager {
+
+// The descriptors of the logs. Opened at start; borrowed by everybody else.
+struct LogFiles {
+  UniqueFd log;     // log_file; none: standard error
+  UniqueFd access;  // access_log; none: off
+  int log_fd() const { return log ? log.get() : 2; }
+
+  // Errors name setting, path and reason.
+  static Result<LogFiles> open(const Settings& settings);
+};
+
+// The supervisor process put together: one loop, on which arrive signals, the ends of children,
+// records of molds and workers, and control calls; each goes to the Lifecycle, which decides.
+class Supervisor {
+ public:
+  Supervisor(LoadedSettings loaded, Log& log, LogFiles& files, ipc::Scoreboard scoreboard);
+  ~Supervisor();
+
+  // Takes the control socket `address` (a path or '@' and a name). Errors: a live supervisor has it,
+  // no permission. None when never called.
+  Result<void> open_control(const std::string& address, const std::string& name);
+  // Binds the addresses of the settings and the inherited sockets.
+  Result<void> bind(int slots);
+  // How a reload gets its settings; without it a reload is refused.
+  void set_loader(const SettingsLoader& loader) { loader_ = loader; }
+
+  enum class Until { told, first_ready };
+  // Until it was told to stop (or, for `mgr check`, until the first worker is ready).
+  // Returns the exit status.
+  int run(int workers, Until until);
+
+ private:
+  void watch_signals();
+  void reap();
+  void on_exit(pid_t pid, int status);
+  void reload(Done done);
+  Result<Lifecycle::Prepared> prepare_reload();
+  // Gives `fresh` the running values of these settings.
+  Result<void> keep_old(LoadedSettings& fresh, const std::vector<std::string>& names) const;
+  ControlApi::Actions actions();
+  static ProcessWorld::Options world_options(const LogFiles& files);
+
+  EventLoop loop_;
+  LoadedSettings loaded_;
+  std::optional<LoadedSettings> pending_;  // of the reload under way
+  std::optional<SettingsLoader> loader_;
+  Log& log_;
+  Listeners listeners_;
+  ProcessWorld world_;
+  Lifecycle lifecycle_;
+  std::vector<SignalWatcher> signals_;
+  std::map<pid_t, int> unknown_exits_;  // reaped before the mold said whose they are
+  int exit_status_ = 0;
+  std::optional<Timer> check_;
+  // The control API; absent with `control: off`.
+  std::unique_ptr<Status> status_;
+  std::unique_ptr<ControlApi> api_;
+  ipc::WorkerRecord control_counters_;
+  std::unique_ptr<server::Server> control_;
+  std::string control_path_;  // to remove at the end
+};
+
+}  // namespace mgr::manager
