@@ -73,7 +73,7 @@ std::vector<Setting> listening_settings() {
                    &Settings::socket_mode),
       text_setting({"socket_group", g, "Group that the Unix sockets in `bind` are given to.",
                     Reload::needs_restart},
-                   &Settings::socket_group, "a group's name or number", check_line),
+                   &Settings::socket_group, "a group's name, or empty", check_line),
   };
 }
 
@@ -160,7 +160,7 @@ std::vector<Setting> control_settings() {
                    &Settings::control_mode),
       text_setting({"control_group", g, "Group whose members may read status and configuration.",
                     Reload::needs_restart},
-                   &Settings::control_group, "a group's name or number", check_line),
+                   &Settings::control_group, "a group's name, or empty", check_line),
       enum_setting<LogLevel>({"log_level", g, "Least severe records that are logged."},
                              &Settings::log_level,
                              {{"debug", LogLevel::debug},

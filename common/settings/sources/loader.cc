@@ -102,9 +102,7 @@ class Collector {
 };
 
 Result<void> check_group(const char* name, const std::string& group) {
-  const bool number =
-      std::all_of(group.begin(), group.end(), [](unsigned char c) { return std::isdigit(c); });
-  if (number || ::getgrnam(group.c_str())) return {};
+  if (group.empty() || ::getgrnam(group.c_str())) return {};
   return Error(settings::in_quotes(group) + " is no group of this machine").with(name);
 }
 
@@ -149,14 +147,26 @@ SettingsLoader::SettingsLoader(CommandLineValues command_line, settings::Environ
       file_(find_file(file, environment_)),
       absolute_(made_absolute(file_)) {}
 
+template <typename Visitor>
+void SettingsLoader::each_source(Visitor visit) const {
+  visit(settings::read_platform_variables(environment_));
+  if (!file_.empty()) visit(settings::read_yaml_file(absolute_, file_));
+  visit(settings::read_variables(environment_));
+  visit(read_command_line(command_line_));
+}
+
 Result<LoadedSettings> SettingsLoader::load() const {
   Collector collector;
-  collector.add(settings::read_platform_variables(environment_));
-  if (!file_.empty()) collector.add(settings::read_yaml_file(absolute_, file_));
-  collector.add(settings::read_variables(environment_));
-  collector.add(read_command_line(command_line_));
+  each_source([&](GivenValues source) { collector.add(std::move(source)); });
   collector.loaded().values.config_file = absolute_;
   return collector.finish();
+}
+
+Settings SettingsLoader::load_what_is_valid() const {
+  Collector collector;
+  each_source([&](GivenValues source) { collector.add(std::move(source)); });
+  collector.loaded().values.config_file = absolute_;
+  return collector.loaded().values;
 }
 
 nlohmann::json LoadedSettings::describe() const {

@@ -1,0 +1,289 @@
+#include "manager/cli/command_line.h"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <charconv>
+#include <map>
+#include <memory>
+#include <string_view>
+#include <utility>
+
+#include "common/settings/table.h"
+
+namespace mgr::cli {
+namespace {
+
+using settings::Setting;
+using settings::Shape;
+
+constexpr int kMostWorkers = 512;
+
+struct VerbName {
+  Verb verb;
+  const char* name;
+  const char* help;
+};
+
+constexpr VerbName kVerbs[] = {
+    {Verb::run, "run", "Run the supervisor in the foreground until it is told to stop"},
+    {Verb::check, "check", "Validate every setting and load the application, then leave"},
+    {Verb::config, "config", "Print every effective setting with its origin"},
+    {Verb::status, "status", "Show the supervisor and its workers"},
+    {Verb::ready, "ready", "Exit with 0 if the service is ready, else with 1 and the reason"},
+    {Verb::scale, "scale", "Set the number of workers"},
+    {Verb::reload, "reload", "Re-read the configuration and replace every worker, losing no request"},
+    {Verb::restart, "restart", "Replace workers by new ones of the same generation"},
+    {Verb::stop, "stop", "Stop the supervisor gracefully, and wait for it"},
+    {Verb::version, "version", "Print the versions of mgr and its libraries"},
+};
+
+bool takes_settings(Verb verb) {
+  return verb == Verb::run || verb == Verb::check || verb == Verb::config;
+}
+
+// Descriptions are broken by hand: CLI11 indents lines but does not break them.
+std::string wrapped(const std::string& text) {
+  constexpr std::size_t kWidth = 64;
+  std::string result;
+  std::size_t column = 0;
+  std::istringstream words(text);
+  for (std::string word; words >> word;) {
+    if (column > 0 && column + 1 + word.size() > kWidth) {
+      result += '\n';
+      column = 0;
+    } else if (column > 0) {
+      result += ' ';
+      ++column;
+    }
+    result += word;
+    column += word.size();
+  }
+  return result;
+}
+
+std::string describe(const Setting& setting) {
+  std::string text = setting.help;
+  text.erase(std::remove(text.begin(), text.end(), '`'), text.end());
+  text += " " + setting.type + ": " + setting.allowed;
+  const nlohmann::json value = setting.write(Settings{});
+  const bool unset = value.empty() || value == "";
+  if (unset) return wrapped(text);
+  return wrapped(text + "; default " + (value.is_string() ? value.get<std::string>() : value.dump()));
+}
+
+// What the options of one command are read into.
+struct Storage {
+  std::map<std::string, std::string> scalars;
+  std::map<std::string, settings::Texts> lists;
+  std::string file, control, instance, scale;
+  std::vector<std::string> slots;
+  bool json = false, schema = false, reference = false, now = false;
+};
+
+CLI::Option* add_setting(CLI::App& command, const Setting& setting, Storage& storage) {
+  const std::string names = setting.name == "app" ? "APP,--app" : setting.flag();
+  CLI::Option* option =
+      setting.shape == Shape::scalar
+          ? command.add_option(names, storage.scalars[setting.name], describe(setting))
+          : command.add_option(names, storage.lists[setting.name], describe(setting));
+  option->group(std::string(settings::group_title(setting.group)))->allow_extra_args(false);
+  option->type_name(setting.shape == Shape::scalar ? "VALUE"
+                    : setting.shape == Shape::list ? "VALUE ..."
+                                                   : "KEY=VALUE ...");
+  return option;
+}
+
+void add_arguments(CLI::App& command, Verb verb, Storage& storage) {
+  command.add_option("-c,--config", storage.file, "Configuration file")->type_name("FILE");
+  if (takes_settings(verb)) {
+    for (const Setting& setting : settings::table()) add_setting(command, setting, storage);
+  } else {
+    command.add_option("--control", storage.control, "Control socket of the supervisor")
+        ->type_name("PATH");
+    command.add_option("-i,--instance", storage.instance, "Name of the supervisor")
+        ->type_name("NAME");
+  }
+  if (verb == Verb::status) command.add_flag("--json", storage.json, "Print JSON");
+  if (verb == Verb::stop)
+    command.add_flag("--now", storage.now, "Cut the requests in flight instead of finishing them");
+  if (verb == Verb::scale) {
+    command.add_option("NUMBER", storage.scale, "1 to 512, or +N or -N relative to now")->required();
+  }
+  if (verb == Verb::restart)
+    command.add_option("SLOT", storage.slots, "Slots whose workers are replaced; none: all");
+  if (verb == Verb::config) {
+    command.add_flag("--json", storage.json, "Print JSON");
+    command.add_flag("--schema", storage.schema, "Print the JSON Schema of the file");
+    command.add_flag("--reference", storage.reference, "Print the README's reference of settings");
+  }
+}
+
+EarlyExit usage(const std::string& command, const std::string& what) {
+  std::string line = command.empty() ? "mgr: " : "mgr " + command + ": ";
+  return {kUsageError, line + what + "; see mgr " + command + (command.empty() ? "" : " ") + "--help\n"};
+}
+
+std::optional<int> parse_digits(std::string_view text, int most) {
+  int number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (text.empty() || error != std::errc{} || end != text.data() + text.size()) return {};
+  if (text.front() == '-' || number > most) return {};
+  return number;
+}
+
+std::optional<ScaleRequest> parse_scale(const std::string& text) {
+  const bool relative = text.starts_with('+') || text.starts_with('-');
+  const std::string_view digits = std::string_view(text).substr(relative ? 1 : 0);
+  const std::optional<int> number = parse_digits(digits, kMostWorkers);
+  if (!number || *number == 0) return {};
+  return ScaleRequest{relative, text.starts_with('-') ? -*number : *number};
+}
+
+std::string nearest_option(const CLI::App& command, const std::string& unknown) {
+  const std::string name = unknown.substr(0, unknown.find('='));
+  if (!name.starts_with("--")) return "";
+  const Setting* nearest = settings::find(settings::nearest_name(name.substr(2)));
+  if (!command.get_option_no_throw(nearest->flag())) return "";
+  return "; the nearest known one is " + nearest->flag();
+}
+
+// The line for arguments that belong to nothing.
+EarlyExit unknown_argument(const CLI::App& app) {
+  const auto chosen = app.get_subcommands();
+  const std::vector<std::string> extras = app.remaining(true);
+  const auto flag = std::find_if(extras.begin(), extras.end(),
+                                 [](const std::string& text) { return text.starts_with('-'); });
+  const std::string first =
+      flag != extras.end() ? *flag : extras.empty() ? std::string() : extras.front();
+  if (chosen.empty()) {
+    const char* kind = first.starts_with('-') ? "unknown flag " : "unknown command ";
+    return usage("", kind + settings::in_quotes(first));
+  }
+  const CLI::App& command = *chosen.front();
+  if (!first.starts_with('-'))
+    return usage(command.get_name(), "argument " + settings::in_quotes(first) + " is one too many");
+  return usage(command.get_name(), "unknown flag " + settings::in_quotes(first) +
+                                       nearest_option(command, first));
+}
+
+std::optional<std::string> given(const CLI::App& command, const char* option,
+                                 const std::string& value) {
+  const CLI::Option* found = command.get_option_no_throw(option);
+  if (!found || found->count() == 0) return {};
+  return value;
+}
+
+class Parser {
+ public:
+  Parser() {
+    app_.description("Serves a web application on every core of a machine.");
+    app_.add_flag("--version", version_, "Print the version");
+    for (const VerbName& verb : kVerbs) {
+      CLI::App* command = app_.add_subcommand(verb.name, verb.help);
+      Storage& storage = storages_[verb.verb];
+      if (verb.verb != Verb::version) add_arguments(*command, verb.verb, storage);
+    }
+  }
+
+  std::variant<CommandLine, EarlyExit> parse(std::vector<std::string> arguments) {
+    try {
+      std::reverse(arguments.begin(), arguments.end());  // as CLI11 wants them
+      app_.parse(std::move(arguments));
+    } catch (const CLI::CallForHelp&) {
+      return EarlyExit{0, app_.help()};
+    } catch (const CLI::ExtrasError&) {
+      return unknown_argument(app_);
+    } catch (const CLI::Error& error) {
+      const auto chosen = app_.get_subcommands();
+      return usage(chosen.empty() ? "" : chosen.front()->get_name(), error.what());
+    }
+    return result();
+  }
+
+ private:
+  std::variant<CommandLine, EarlyExit> result() const {
+    const auto chosen = app_.get_subcommands();
+    if (chosen.empty()) {
+      if (version_) return CommandLine{};
+      return usage("", "a command is needed");
+    }
+    if (chosen.size() > 1) return usage("", "one command at a time");
+    const std::string name = chosen.front()->get_name();
+    const auto verb = std::find_if(std::begin(kVerbs), std::end(kVerbs),
+                                   [&](const VerbName& known) { return known.name == name; });
+    return read(*chosen.front(), verb->verb);
+  }
+
+  std::variant<CommandLine, EarlyExit> read(const CLI::App& command, Verb verb) const {
+    const Storage& storage = storages_.at(verb);
+    CommandLine line;
+    line.verb = verb;
+    line.json = storage.json;
+    line.now = storage.now;
+    line.file = given(command, "--config", storage.file);
+    if (takes_settings(verb)) {
+      line.values = values(command);
+    } else {
+      line.target = {given(command, "--control", storage.control),
+                     given(command, "--instance", storage.instance), line.file};
+    }
+    if (verb == Verb::config) return with_output(line, storage);
+    if (verb == Verb::scale) return with_scale(line, storage);
+    if (verb == Verb::restart) return with_slots(line, storage);
+    return line;
+  }
+
+  static CommandLineValues values(const CLI::App& command) {
+    CommandLineValues values;
+    for (const Setting& setting : settings::table()) {
+      const CLI::Option* option = command.get_option(setting.flag());
+      if (option->count() > 0) values[setting.name] = option->results();
+    }
+    return values;
+  }
+
+  static std::variant<CommandLine, EarlyExit> with_output(CommandLine line, const Storage& storage) {
+    if (storage.json + storage.schema + storage.reference > 1)
+      return usage("config", "--json, --schema and --reference exclude each other");
+    line.output = storage.json        ? ConfigOutput::json
+                  : storage.schema    ? ConfigOutput::schema
+                  : storage.reference ? ConfigOutput::reference
+                                      : ConfigOutput::text;
+    return line;
+  }
+
+  static std::variant<CommandLine, EarlyExit> with_scale(CommandLine line, const Storage& storage) {
+    const std::optional<ScaleRequest> request = parse_scale(storage.scale);
+    if (!request) {
+      return EarlyExit{kUsageError, "mgr scale: " + settings::in_quotes(storage.scale) +
+                                        " is not a number, or out of range; allowed: 1 to 512, or +N "
+                                        "or -N\n"};
+    }
+    line.scale = *request;
+    return line;
+  }
+
+  static std::variant<CommandLine, EarlyExit> with_slots(CommandLine line, const Storage& storage) {
+    for (const std::string& text : storage.slots) {
+      const std::optional<int> slot = parse_digits(text, kMostWorkers - 1);
+      if (!slot) {
+        return EarlyExit{kUsageError, "mgr restart: " + settings::in_quotes(text) +
+                                          " is no slot; allowed: 0 to 511\n"};
+      }
+      line.slots.push_back(*slot);
+    }
+    return line;
+  }
+
+  CLI::App app_{"", "mgr"};
+  bool version_ = false;
+  std::map<Verb, Storage> storages_;
+};
+
+}  // namespace
+
+std::variant<CommandLine, EarlyExit> parse_command_line(std::vector<std::string> arguments) {
+  return Parser().parse(std::move(arguments));
+}
+
+}  // namespace mgr::cli
