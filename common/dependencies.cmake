@@ -34,6 +34,8 @@ add_library(mgr_uv STATIC ${CMAKE_SOURCE_DIR}/common/loop/libuv_data.c)
 add_dependencies(mgr_uv mgr_uv_archive)
 target_include_directories(mgr_uv SYSTEM PUBLIC ${LIBUV_INCLUDE_DIRS})
 target_link_libraries(mgr_uv PUBLIC ${uv_archive} Threads::Threads dl rt)
+# The linker meets libmgr_uv.a before anything refers to these copies.
+target_link_options(mgr_uv INTERFACE LINKER:--undefined=mgr_uv_environ)
 
 # llhttp: the package of Debian 13, else the C sources that Debian 12's node-llhttp installs.
 find_package(llhttp QUIET CONFIG)
