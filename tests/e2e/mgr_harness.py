@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 APPS = Path(__file__).resolve().parent / "apps"
 MGR = os.environ.get("MGR_BIN", "")
 LOAD_CLIENT = os.environ.get("LOAD_CLIENT", "")
-MARK = "MGR_E2E_ID"
+MARK = "E2E_MARK"
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG = 1

@@ -81,7 +81,16 @@ async def ignore_body(scope, receive, send):
     await respond(send, b"never read it")
 
 
+async def flood(scope, receive, send):
+    """200 MB, as fast as send() allows."""
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    for _ in range(200):
+        await send({"type": "http.response.body", "body": bytes(1_000_000), "more_body": True})
+    await send({"type": "http.response.body"})
+
+
 ROUTES = {
+    "/flood": flood,
     "/pid": pid,
     "/slow": slow,
     "/post": post,
