@@ -76,6 +76,11 @@ class Server {
   // Cuts every connection now (observers hear on_disconnect).
   void close_connections();
 
+  // In a child that the application has forked: closes the copies of every listening socket and
+  // connection, and nothing else (epoll is shared with the parent). Async-signal-safe. The server is
+  // dead after it: only the destructor may follow.
+  void close_in_forked_child() noexcept;
+
   std::size_t connections() const;
   std::size_t in_flight() const;  // unreleased exchanges
 

@@ -1,0 +1,153 @@
+#include "common/server/body_decoder.h"
+
+#include <algorithm>
+
+#include "common/server/syntax.h"
+
+namespace mgr::server {
+namespace {
+
+constexpr std::size_t kMostSizeDigits = 15;
+constexpr std::size_t kMostExtension = 256;
+constexpr std::size_t kMostTrailers = 8 * 1024;
+
+Refusal bad(const char* reason) { return Refusal{400, reason}; }
+
+int hex_digit(char c) {
+  if (syntax::is_digit(c)) return c - '0';
+  const char l = syntax::lower(c);
+  return l >= 'a' && l <= 'f' ? l - 'a' + 10 : -1;
+}
+
+}  // namespace
+
+void BodyDecoder::begin(const RequestHead& head) {
+  chunked_ = head.framing == RequestHead::Framing::chunked;
+  left_ = head.content_length;
+  overhead_ = 0;
+  switch (head.framing) {
+    case RequestHead::Framing::none:
+      state_ = State::complete;
+      break;
+    case RequestHead::Framing::length:
+      state_ = State::data;
+      break;
+    case RequestHead::Framing::chunked:
+      state_ = State::size_first;
+      break;
+  }
+}
+
+Refusal BodyDecoder::next(std::string_view& input, std::string_view& data) {
+  data = {};
+  while (!input.empty() && state_ != State::complete) {
+    if (state_ == State::data) {
+      data = input.substr(0, static_cast<std::size_t>(std::min<std::uint64_t>(left_, input.size())));
+      input.remove_prefix(data.size());
+      left_ -= data.size();
+      if (left_ == 0) state_ = chunked_ ? State::data_cr : State::complete;
+      return {};
+    }
+    const char c = input.front();
+    input.remove_prefix(1);
+    if (const Refusal refusal = take(c)) return refusal;
+  }
+  return {};
+}
+
+Refusal BodyDecoder::take(char c) {
+  switch (state_) {
+    case State::size_first:
+      left_ = 0;
+      size_digits_ = 0;
+      if (hex_digit(c) < 0) return bad("malformed chunk size");
+      state_ = State::size;
+      return take_size(c);
+    case State::size:
+      return take_size(c);
+    case State::extension:
+      return take_extension(c);
+    case State::size_lf:
+      if (c != '\n') return bad("malformed chunk line");
+      overhead_ = 0;
+      state_ = left_ > 0 ? State::data : State::trailer_start;
+      return {};
+    case State::data_cr:
+      if (c != '\r') return bad("malformed chunk end");
+      state_ = State::data_lf;
+      return {};
+    case State::data_lf:
+      if (c != '\n') return bad("malformed chunk end");
+      state_ = State::size_first;
+      return {};
+    case State::trailer_start:
+    case State::trailer_name:
+    case State::trailer_value:
+    case State::trailer_lf:
+    case State::end_lf:
+      return take_trailer(c);
+    case State::data:
+    case State::complete:
+      break;
+  }
+  return {};
+}
+
+Refusal BodyDecoder::take_size(char c) {
+  if (const int digit = hex_digit(c); digit >= 0) {
+    if (++size_digits_ > kMostSizeDigits) return bad("chunk too large");
+    left_ = left_ * 16 + static_cast<std::uint64_t>(digit);
+    return {};
+  }
+  overhead_ = 0;
+  if (c == '\r') {
+    state_ = State::size_lf;
+  } else if (c == ';') {
+    state_ = State::extension;
+  } else {
+    return bad("malformed chunk size");
+  }
+  return {};
+}
+
+Refusal BodyDecoder::take_extension(char c) {
+  if (c == '\r') {
+    state_ = State::size_lf;
+    return {};
+  }
+  if (++overhead_ > kMostExtension) return bad("chunk extension too long");
+  return syntax::is_field_value({&c, 1}) ? Refusal() : bad("malformed chunk extension");
+}
+
+Refusal BodyDecoder::take_trailer(char c) {
+  if (++overhead_ > kMostTrailers) return {431, "trailers too large"};
+  switch (state_) {
+    case State::trailer_start:
+      if (c == '\r') {
+        state_ = State::end_lf;
+        return {};
+      }
+      state_ = State::trailer_name;
+      return syntax::is_token_char(c) ? Refusal() : bad("malformed trailer");
+    case State::trailer_name:
+      if (c == ':') {
+        state_ = State::trailer_value;
+        return {};
+      }
+      return syntax::is_token_char(c) ? Refusal() : bad("malformed trailer");
+    case State::trailer_value:
+      if (c == '\r') {
+        state_ = State::trailer_lf;
+        return {};
+      }
+      return syntax::is_field_value({&c, 1}) ? Refusal() : bad("malformed trailer");
+    case State::trailer_lf:
+      state_ = State::trailer_start;
+      return c == '\n' ? Refusal() : bad("malformed trailer");
+    default:
+      state_ = State::complete;
+      return c == '\n' ? Refusal() : bad("malformed trailer");
+  }
+}
+
+}  // namespace mgr::server

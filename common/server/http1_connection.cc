@@ -1,0 +1,453 @@
+#include "common/server/http1_connection.h"
+
+#include <array>
+#include <utility>
+
+#include "common/base/check.h"
+
+namespace mgr::server {
+namespace {
+constexpr Refusal kBodyTooLarge{413, "request body too large"};
+}
+
+Http1Connection::Http1Connection(Context& context, UniqueFd fd, PeerRef peer)
+    : context_(context),
+      peer_(std::move(peer)),
+      socket_(context.loop, std::move(fd), *this),
+      parser_(context.limits) {
+  context_.deadlines.arm(reading_, DeadlineKind::header);
+}
+
+Http1Connection::~Http1Connection() { CHECK(state_ == State::closed); }
+
+// ---- input
+
+bool Http1Connection::wants_input() const {
+  if (eof_) return false;
+  switch (state_) {
+    case State::idle:
+      return pending_.empty() && socket_.unsent() <= kHighWater;
+    case State::exchange:
+      if (body_.complete()) return pending_.empty();
+      return exchange_->body().size() <= kHighWater;
+    case State::head:
+    case State::drain:
+    case State::finishing:
+    case State::linger:
+      return true;
+    case State::closed:
+      return false;
+  }
+  return false;
+}
+
+void Http1Connection::on_readable() noexcept {
+  context_.connections.sweep();
+  if (wants_input()) {
+    read_some();
+  } else {
+    socket_.pause_reading();
+  }
+}
+
+void Http1Connection::read_some() {
+  std::size_t received = 0;
+  switch (socket_.read(context_.read_buffer, received)) {
+    case Socket::Status::again:
+      return;
+    case Socket::Status::lost:
+      return on_lost();
+    case Socket::Status::eof:
+      return on_eof();
+    case Socket::Status::ok:
+      break;
+  }
+  bump(context_.counters.bytes_in, received);
+  const std::string_view rest = process({context_.read_buffer.data(), received});
+  if (state_ == State::closed) return;
+  if (!rest.empty()) {
+    pending_.assign(rest);
+    pending_used_ = 0;
+  }
+  settle();
+}
+
+// Returns what belongs to a later request than can be begun now.
+std::string_view Http1Connection::process(std::string_view input) {
+  processing_ = true;
+  while (!input.empty()) {
+    if (state_ == State::idle) {
+      if (socket_.unsent() > kHighWater) break;
+      input = start_head(input);
+    } else if (state_ == State::head) {
+      input = read_head(input);
+    } else if (state_ == State::exchange) {
+      if (body_.complete()) break;
+      input = read_body(input);
+    } else if (state_ == State::drain) {
+      input = drain_body(input);
+    } else {
+      input = {};
+    }
+  }
+  processing_ = false;
+  return input;
+}
+
+// Empty lines before a request are ignored (RFC 9112 2.2).
+std::string_view Http1Connection::start_head(std::string_view input) {
+  while (!input.empty()) {
+    if (empty_line_begun_) {
+      empty_line_begun_ = false;
+      if (input.front() != '\n') {
+        begin_head();
+        return read_head("\r");
+      }
+    } else if (input.front() == '\r') {
+      empty_line_begun_ = true;
+    } else {
+      begin_head();
+      return input;
+    }
+    input.remove_prefix(1);
+  }
+  return input;
+}
+
+void Http1Connection::begin_head() {
+  exchange_ = &context_.exchanges->take();
+  parser_.begin(exchange_->head());
+  state_ = State::head;
+  if (!reading_.armed() || reading_.kind() != DeadlineKind::header) {
+    context_.deadlines.arm(reading_, DeadlineKind::header);
+  }
+}
+
+std::string_view Http1Connection::read_head(std::string_view input) {
+  const HeadParser::Step step = parser_.feed(input);
+  switch (step.outcome) {
+    case HeadParser::Outcome::incomplete:
+      break;
+    case HeadParser::Outcome::refused:
+      refuse(step.refusal);
+      return {};
+    case HeadParser::Outcome::complete:
+      input.remove_prefix(step.consumed);
+      start_exchange();
+      return input;
+  }
+  return {};
+}
+
+void Http1Connection::start_exchange() {
+  const RequestHead& head = exchange_->head();
+  if (context_.limit_body > 0 && head.content_length > context_.limit_body) {
+    return refuse(kBodyTooLarge);
+  }
+  exchange_->begin(*this, peer_, context_.forwarded);
+  body_.begin(head);
+  body_received_ = 0;
+  continue_awaited_ = head.expects_continue;
+  state_ = State::exchange;
+  context_.deadlines.disarm(reading_);
+  await_body();
+  context_.exchanges->count_started();
+  context_.application.on_request(*exchange_);
+}
+
+std::string_view Http1Connection::read_body(std::string_view input) {
+  continue_awaited_ = false;
+  while (!input.empty() && !body_.complete()) {
+    std::string_view data;
+    const Refusal refusal = body_.next(input, data);
+    body_received_ += data.size();
+    if (refusal) {
+      break_body(refusal);
+      return {};
+    }
+    if (context_.limit_body > 0 && body_received_ > context_.limit_body) {
+      break_body(kBodyTooLarge);
+      return {};
+    }
+    exchange_->append_body(data);
+  }
+  if (body_.complete()) exchange_->end_body();
+  await_body();
+  exchange_->tell_body();
+  return input;
+}
+
+std::string_view Http1Connection::drain_body(std::string_view input) {
+  while (!input.empty() && !body_.complete()) {
+    std::string_view data;
+    const Refusal refusal = body_.next(input, data);
+    body_received_ += data.size();
+    if (refusal || body_received_ > kMostDrained) {
+      finish();
+      return {};
+    }
+  }
+  if (body_.complete()) next_request();
+  return input;
+}
+
+// The body deadline runs while a part of the body is awaited and would be read.
+void Http1Connection::await_body() {
+  const bool reading = state_ == State::drain || exchange_->body().size() <= kHighWater;
+  if (body_.complete() || continue_awaited_ || !reading) {
+    context_.deadlines.disarm(reading_);
+  } else {
+    context_.deadlines.arm(reading_, DeadlineKind::body);
+  }
+}
+
+void Http1Connection::on_eof() {
+  eof_ = true;
+  switch (state_) {
+    case State::exchange:
+      if (!body_.complete()) return close();
+      return;
+    case State::idle:
+    case State::finishing:
+      return settle();
+    case State::head:
+    case State::drain:
+    case State::linger:
+      return close();
+    case State::closed:
+      return;
+  }
+}
+
+// A peer that will send no more and has been answered is let go.
+void Http1Connection::settle() {
+  if (state_ == State::idle && eof_ && pending_.empty()) finish();
+}
+
+void Http1Connection::continue_reading() {
+  if (processing_ || state_ == State::closed) return;
+  while (!pending_.empty() && state_ == State::idle && socket_.unsent() <= kHighWater) {
+    const std::string_view rest = process(std::string_view(pending_).substr(pending_used_));
+    if (state_ == State::closed) return;
+    pending_used_ = pending_.size() - rest.size();
+    if (rest.empty()) {
+      pending_ = std::string();
+      pending_used_ = 0;
+    }
+  }
+  settle();
+  if (state_ != State::closed && wants_input()) socket_.resume_reading();
+}
+
+// ---- output
+
+Socket::Status Http1Connection::write(std::span<iovec> parts) {
+  const std::size_t before = socket_.sent_bytes();
+  const Socket::Status status = socket_.write(parts);
+  bump(context_.counters.bytes_out, socket_.sent_bytes() - before);
+  if (status == Socket::Status::again && !writing_.armed()) {
+    context_.deadlines.arm(writing_, DeadlineKind::write);
+  }
+  return status;
+}
+
+void Http1Connection::on_writable() noexcept {
+  context_.connections.sweep();
+  const std::size_t before = socket_.sent_bytes();
+  const Socket::Status status = socket_.flush();
+  bump(context_.counters.bytes_out, socket_.sent_bytes() - before);
+  if (status == Socket::Status::lost) return on_lost();
+  if (status == Socket::Status::ok) {
+    context_.deadlines.disarm(writing_);
+  } else if (socket_.sent_bytes() > before) {
+    context_.deadlines.arm(writing_, DeadlineKind::write);
+  }
+  if (state_ == State::finishing) {
+    if (status == Socket::Status::ok) to_linger();
+    return;
+  }
+  if (state_ == State::exchange && socket_.unsent() < kLowWater) exchange_->tell_drain();
+  if (state_ != State::idle) return;
+  if (status == Socket::Status::ok) context_.deadlines.arm(reading_, DeadlineKind::keep_alive);
+  continue_reading();
+}
+
+bool Http1Connection::may_keep_alive(bool more) const {
+  if (!exchange_->head().keep_alive || context_.closing || eof_) return false;
+  if (body_.complete() || more) return true;
+  return !continue_awaited_ && body_.remaining() <= kMostDrained;
+}
+
+void Http1Connection::send_continue() {
+  if (!continue_awaited_) return;
+  continue_awaited_ = false;
+  static constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
+  iovec part{const_cast<char*>(kContinue.data()), kContinue.size()};
+  if (write({&part, 1}) == Socket::Status::lost) return on_lost();
+  await_body();
+}
+
+void Http1Connection::body_consumed() {
+  if (state_ != State::exchange || body_.complete()) return;
+  if (!reading_.armed()) await_body();
+  continue_reading();
+}
+
+void Http1Connection::response_done(bool keep_alive) {
+  Http1Exchange& done = *std::exchange(exchange_, nullptr);
+  record_request(done);
+  if (!keep_alive) return finish();
+  if (body_.complete()) {
+    next_request();
+  } else if (continue_awaited_ || body_.remaining() > kMostDrained) {
+    return finish();
+  } else {
+    state_ = State::drain;
+    body_received_ = 0;
+    await_body();
+  }
+  continue_reading();
+}
+
+void Http1Connection::next_request() {
+  state_ = State::idle;
+  context_.deadlines.disarm(reading_);
+  if (socket_.unsent() == 0) context_.deadlines.arm(reading_, DeadlineKind::keep_alive);
+}
+
+// ---- the end
+
+// Answers a head that is not accepted, and ends the connection.
+void Http1Connection::refuse(Refusal refusal) {
+  Http1Exchange& exchange = *std::exchange(exchange_, nullptr);
+  AccessRecord record;
+  record.client = peer_->client.is_unix ? std::string_view() : peer_->client.host;
+  record.request_line = exchange.head().request_line();
+  answer(refusal, record);
+  context_.exchanges->give_back(exchange);
+}
+
+// The rest of the input has no meaning: answer if that is still possible.
+void Http1Connection::break_body(Refusal refusal) {
+  Http1Exchange& exchange = *std::exchange(exchange_, nullptr);
+  if (exchange.head_flushed()) {
+    record_request(exchange);
+    if (exchange.until_close()) {
+      socket_.reset();
+      close();
+    } else {
+      finish();
+    }
+  } else {
+    answer(refusal, exchange.access_record());
+  }
+  exchange.lose();
+}
+
+void Http1Connection::answer(Refusal refusal, AccessRecord record) {
+  std::string out;
+  const HeaderField type{"Content-Type", "text/plain; charset=utf-8"};
+  CHECK(context_.heads.append(out, refusal.status, {&type, 1}));
+  const std::string_view reason = refusal.reason;
+  out.append("Content-Length: ").append(std::to_string(reason.size() + 1)).append("\r\n");
+  out.append(kConnectionClose).append("\r\n");
+  if (!record.request_line.starts_with("HEAD ")) {
+    out.append(reason).append("\n");
+    record.body_bytes = reason.size() + 1;
+  }
+  record.status = refusal.status;
+  count_request(context_.counters, refusal.status);
+  context_.access_log.write(record);
+  iovec part{out.data(), out.size()};
+  if (write({&part, 1}) == Socket::Status::lost) return close();
+  finish();
+}
+
+void Http1Connection::abort_exchange() {
+  Http1Exchange& exchange = *std::exchange(exchange_, nullptr);
+  record_request(exchange);
+  const bool must_reset = exchange.until_close();
+  exchange.forget_connection();
+  if (!must_reset) return finish();
+  // Without a reset the end of the connection would look like the end of the body.
+  socket_.reset();
+  close();
+}
+
+void Http1Connection::finish() {
+  state_ = State::finishing;
+  context_.deadlines.disarm(reading_);
+  pending_ = std::string();
+  if (socket_.unsent() == 0) to_linger();
+}
+
+// A close with unread input would send RST, which can destroy the response on its way.
+void Http1Connection::to_linger() {
+  if (eof_) return close();
+  socket_.finish_output();
+  state_ = State::linger;
+  context_.deadlines.arm(reading_, DeadlineKind::linger);
+  socket_.resume_reading();
+}
+
+void Http1Connection::on_lost() noexcept { close(); }
+
+void Http1Connection::cut() {
+  if (state_ != State::closed) close();
+}
+
+void Http1Connection::close() {
+  const State before = std::exchange(state_, State::closed);
+  CHECK(before != State::closed);
+  context_.deadlines.disarm(reading_);
+  context_.deadlines.disarm(writing_);
+  if (socket_.open()) socket_.close();
+  pending_ = std::string();
+  context_.connections.retire(*this);
+  Http1Exchange* exchange = std::exchange(exchange_, nullptr);
+  if (exchange && before == State::head) {
+    context_.exchanges->give_back(*exchange);
+  } else if (exchange) {
+    record_request(*exchange);
+    exchange->lose();
+  }
+  context_.on_one_gone();
+}
+
+void Http1Connection::record_request(const Http1Exchange& exchange) {
+  count_request(context_.counters, exchange.status());
+  if (context_.access_log.on()) context_.access_log.write(exchange.access_record());
+}
+
+// ---- deadlines
+
+void Http1Connection::on_deadline(DeadlineKind kind) noexcept {
+  context_.connections.sweep();
+  if (kind == DeadlineKind::write) {
+    const std::size_t before = socket_.sent_bytes();
+    on_writable();
+    if (state_ == State::closed || socket_.unsent() == 0 || socket_.sent_bytes() > before) return;
+    socket_.reset();
+    return close();
+  }
+  if (kind == DeadlineKind::linger) return close();
+  // A loop that was busy for long finds here what came in time.
+  const State before = state_;
+  if (wants_input() && socket_.input_waiting()) read_some();
+  if (state_ != before || reading_.armed()) return;
+  switch (state_) {
+    case State::head:
+      return refuse({408, "request head took too long"});
+    case State::exchange:
+      return break_body({408, "request body took too long"});
+    case State::idle:
+    case State::drain:
+      return finish();
+    case State::finishing:
+    case State::linger:
+    case State::closed:
+      return;
+  }
+}
+
+}  // namespace mgr::server

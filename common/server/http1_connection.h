@@ -1,0 +1,101 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "common/server/body_decoder.h"
+#include "common/server/context.h"
+#include "common/server/deadlines.h"
+#include "common/server/head_parser.h"
+#include "common/server/http1_exchange.h"
+#include "common/server/peer.h"
+#include "common/server/socket.h"
+
+namespace mgr::server {
+
+// One HTTP/1 connection: reads heads and bodies, one request at a time and in order.
+// Owned by Connections; tells it with retire() when it has closed, and is destroyed later.
+//
+//   idle ──first byte──→ head ──complete──→ exchange ──response complete──→ idle
+//                          │                    │  └──body unread──→ drain ──→ idle
+//                          └──refused──┐        └──must close──┐      │
+//                                      ├───────────────────────┴──────┘
+//                                      ↓
+//                                  finishing ──all sent, FIN──→ linger ──EOF or 1 s──→ closed
+//   Every state goes to `closed` when the peer is lost.
+class Http1Connection final : private SocketOwner, private DeadlineOwner {
+ public:
+  Http1Connection(Context& context, UniqueFd fd, PeerRef peer);
+  ~Http1Connection();
+  Http1Connection(const Http1Connection&) = delete;
+
+  std::size_t index = 0;  // in Connections
+
+  // Cuts it at once.
+  void cut();
+  void close_in_forked_child() noexcept { socket_.close_in_forked_child(); }
+
+  // ---- for its exchange
+  Context& context() { return context_; }
+  Socket::Status write(std::span<iovec> parts);
+  std::size_t unsent() const { return socket_.unsent(); }
+  // Whether the connection may serve another request after a response that is complete (`more`
+  // false) or will be.
+  bool may_keep_alive(bool more) const;
+  void body_consumed();
+  void send_continue();
+  void response_done(bool keep_alive);
+  // The exchange ends without a complete response.
+  void abort_exchange();
+  void lost() { on_lost(); }
+
+ private:
+  enum class State { idle, head, exchange, drain, finishing, linger, closed };
+
+  void on_readable() noexcept override;
+  void on_writable() noexcept override;
+  void on_peer_closing() noexcept override {}
+  void on_lost() noexcept override;
+  void on_deadline(DeadlineKind kind) noexcept override;
+
+  bool wants_input() const;
+  void read_some();
+  std::string_view process(std::string_view input);
+  std::string_view start_head(std::string_view input);
+  void begin_head();
+  std::string_view read_head(std::string_view input);
+  std::string_view read_body(std::string_view input);
+  std::string_view drain_body(std::string_view input);
+  void start_exchange();
+  void on_eof();
+  void settle();
+  void continue_reading();
+  void await_body();
+  void next_request();
+  void refuse(Refusal refusal);
+  void break_body(Refusal refusal);
+  void finish();
+  void to_linger();
+  void close();
+  void record_request(const Http1Exchange& exchange);
+  void answer(Refusal refusal, AccessRecord record);
+
+  Context& context_;
+  PeerRef peer_;
+  Socket socket_;
+  Deadline reading_{*this};
+  Deadline writing_{*this};
+  HeadParser parser_;
+  BodyDecoder body_;
+  State state_ = State::idle;
+  Http1Exchange* exchange_ = nullptr;  // states head and exchange
+  std::string pending_;                // input after the current request
+  std::size_t pending_used_ = 0;
+  std::uint64_t body_received_ = 0;
+  bool continue_awaited_ = false;      // the client waits for `100 Continue`
+  bool empty_line_begun_ = false;      // a CR has come where a request may begin
+  bool eof_ = false;
+  bool processing_ = false;
+};
+
+}  // namespace mgr::server

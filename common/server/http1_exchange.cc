@@ -1,0 +1,313 @@
+#include "common/server/http1_exchange.h"
+
+#include <algorithm>
+#include <charconv>
+
+#include "common/server/http1_connection.h"
+
+namespace mgr::server {
+namespace {
+
+constexpr std::size_t kKeepCapacity = 16 * 1024;  // of the buffers of a free exchange
+constexpr std::size_t kMostFree = 256;
+
+iovec part(std::string_view text) { return {const_cast<char*>(text.data()), text.size()}; }
+
+void empty(std::string& buffer) {
+  buffer.clear();
+  if (buffer.capacity() > kKeepCapacity) buffer.shrink_to_fit();
+}
+
+void append_content_length(std::string& out, std::uint64_t length) {
+  std::array<char, 24> digits;
+  const auto end = std::to_chars(digits.data(), digits.data() + digits.size(), length).ptr;
+  out.append("Content-Length: ").append(digits.data(), end).append("\r\n");
+}
+
+std::string_view find_field(const Request& request, std::string_view name) {
+  for (const HeaderField& field : request.headers) {
+    if (field.name == name) return field.value;
+  }
+  return {};
+}
+
+}  // namespace
+
+void Http1Exchange::begin(Http1Connection& connection, const PeerRef& peer,
+                          const ForwardedPolicy& policy) {
+  connection_ = &connection;
+  peer_ = peer;
+  head_.describe(request_);
+  request_.scheme = "http";
+  request_.client = peer_->client.is_unix ? nullptr : &peer_->client;
+  request_.server = &peer_->server;
+  body_complete_ = !request_.has_body;
+  if (peer_->trusted) apply_claim(policy);
+}
+
+void Http1Exchange::apply_claim(const ForwardedPolicy& policy) {
+  ForwardedPolicy::Claim claim = policy.read(request_.headers);
+  if (claim.client) {
+    claimed_client_ = std::move(*claim.client);
+    request_.client = &claimed_client_;
+  }
+  if (!claim.scheme.empty()) request_.scheme = claim.scheme;
+  if (!claim.host.empty() || claim.port != 0) replace_host(claim.host, claim.port);
+}
+
+void Http1Exchange::replace_host(std::string_view host, int port) {
+  claimed_server_ = peer_->server;
+  if (!host.empty()) {
+    for (HeaderField& field : request_.headers) {
+      if (field.name == "host") field.value = host;
+    }
+    const std::size_t colon = host.ends_with(']') ? std::string_view::npos : host.rfind(':');
+    claimed_server_.host = host.substr(0, colon);
+    claimed_server_.port = request_.scheme == "https" ? 443 : 80;
+    if (colon != std::string_view::npos) {
+      const std::string_view digits = host.substr(colon + 1);
+      std::from_chars(digits.data(), digits.data() + digits.size(), claimed_server_.port);
+    }
+    claimed_server_.is_unix = false;
+  }
+  if (port != 0) claimed_server_.port = port;
+  request_.server = &claimed_server_;
+}
+
+void Http1Exchange::consume(std::size_t bytes) {
+  CHECK(bytes <= body_.size() - consumed_);
+  consumed_ += bytes;
+  if (consumed_ == body_.size()) {
+    body_.clear();
+    consumed_ = 0;
+  } else if (consumed_ > kHighWater) {
+    body_.erase(0, consumed_);
+    consumed_ = 0;
+  }
+  if (connection_) connection_->body_consumed();
+}
+
+void Http1Exchange::want_body() {
+  if (connection_ && state_ == State::none) connection_->send_continue();
+}
+
+Exchange::SendResult Http1Exchange::send_head(int status, std::span<const HeaderField> headers) {
+  if (state_ == State::lost) return SendResult::closed;
+  if (state_ != State::none) return SendResult::wrong_order;
+  head_out_.clear();
+  const auto wanted = connection_->context().heads.append(head_out_, status, headers);
+  if (!wanted) return SendResult::bad_head;
+  wanted_ = *wanted;
+  status_ = status;
+  state_ = State::headed;
+  return SendResult::sent;
+}
+
+bool Http1Exchange::bodyless() const {
+  return status_ < 200 || status_ == 204 || status_ == 304 || request_.method == "HEAD";
+}
+
+// Decides the framing when the first of the body is known, and completes the head.
+void Http1Exchange::frame_head(std::string_view data, bool more) {
+  std::optional<std::uint64_t> length = wanted_.content_length;
+  const bool is_11 = request_.version == HttpVersion::http11;
+  if (bodyless()) {
+    framing_ = Framing::none;
+    // What a GET would have got, where it is known; none for 1xx and 204 (RFC 9110 8.6).
+    if (!length && !more && !data.empty()) length = data.size();
+    if (status_ < 200 || status_ == 204 || (status_ == 304 && !wanted_.content_length)) length.reset();
+  } else if (length || !more) {
+    framing_ = Framing::length;
+    if (!length) length = data.size();
+    length_ = *length;
+  } else {
+    framing_ = is_11 ? Framing::chunked : Framing::until_close;
+  }
+  if (length) append_content_length(head_out_, *length);
+  if (framing_ == Framing::chunked) head_out_.append(kChunked);
+  // A 1xx is no final response: nothing may follow it.
+  keep_alive_ = !closing_ && !wanted_.close && framing_ != Framing::until_close && status_ >= 200 &&
+                connection_->may_keep_alive(more);
+  if (!keep_alive_) {
+    head_out_.append(kConnectionClose);
+  } else if (!is_11) {
+    head_out_.append(kConnectionKeepAlive);
+  }
+  head_out_.append("\r\n");
+  state_ = State::flowing;
+}
+
+Exchange::SendResult Http1Exchange::send_body(std::string_view data, bool more) {
+  switch (state_) {
+    case State::lost:
+      return SendResult::closed;
+    case State::none:
+    case State::complete:
+      return SendResult::wrong_order;
+    case State::headed:
+      frame_head(data, more);
+      break;
+    case State::flowing:
+      break;
+  }
+  if (framing_ == Framing::none) data = {};
+  if (framing_ != Framing::length) return put(data, more);
+  const std::uint64_t left = length_ - body_sent_;
+  if (data.size() > left) {
+    keep_alive_ = false;
+    const SendResult result = put(data.substr(0, static_cast<std::size_t>(left)), false);
+    return result == SendResult::closed ? result : SendResult::too_long;
+  }
+  if (!more && data.size() < left) {
+    const SendResult result = put(data, true);
+    if (result != SendResult::closed) abort();
+    return result == SendResult::closed ? result : SendResult::too_short;
+  }
+  return put(data, more);
+}
+
+Exchange::SendResult Http1Exchange::put(std::string_view data, bool more) {
+  std::array<iovec, 4> parts;
+  std::array<char, 24> size_line;
+  std::size_t count = 0;
+  if (!head_flushed_) parts[count++] = part(head_out_);
+  if (!data.empty()) {
+    if (framing_ == Framing::chunked) {
+      char* end = std::to_chars(size_line.data(), size_line.data() + 16, data.size(), 16).ptr;
+      *end++ = '\r';
+      *end++ = '\n';
+      parts[count++] = part({size_line.data(), static_cast<std::size_t>(end - size_line.data())});
+    }
+    parts[count++] = part(data);
+  }
+  if (framing_ == Framing::chunked) {
+    const std::string_view after_data = data.empty() ? "" : "\r\n";
+    const std::string_view tail = more ? after_data : (data.empty() ? "0\r\n\r\n" : "\r\n0\r\n\r\n");
+    if (!tail.empty()) parts[count++] = part(tail);
+  }
+  head_flushed_ = true;
+  body_sent_ += data.size();
+  if (count > 0 && connection_->write({parts.data(), count}) == Socket::Status::lost) {
+    connection_->lost();
+    return SendResult::closed;
+  }
+  if (!more) return finish(SendResult::sent);
+  if (connection_->unsent() <= kHighWater) return SendResult::sent;
+  wants_drain_ = true;
+  return SendResult::full;
+}
+
+Exchange::SendResult Http1Exchange::finish(SendResult result) {
+  state_ = State::complete;
+  Http1Connection* connection = std::exchange(connection_, nullptr);
+  connection->response_done(keep_alive_);
+  return result;
+}
+
+void Http1Exchange::respond(int status, std::string_view content_type, std::string_view body) {
+  if (!connection_) return;
+  if (head_flushed_) return abort();
+  state_ = State::none;
+  const HeaderField type{"Content-Type", content_type};
+  CHECK(send_head(status, {&type, 1}) == SendResult::sent);
+  send_body(body, false);
+}
+
+void Http1Exchange::abort() {
+  if (!connection_) return;
+  connection_->abort_exchange();
+}
+
+void Http1Exchange::release() {
+  observer_ = nullptr;
+  if (connection_ && !head_flushed_) {
+    closing_ = true;
+    respond(500, "text/plain; charset=utf-8", "Internal Server Error\n");
+  }
+  abort();
+  pool_.release(*this);
+}
+
+void Http1Exchange::tell_body() {
+  if (observer_) observer_->on_body(*this);
+}
+
+void Http1Exchange::tell_drain() {
+  if (!wants_drain_) return;
+  wants_drain_ = false;
+  if (observer_) observer_->on_drain(*this);
+}
+
+void Http1Exchange::forget_connection() {
+  connection_ = nullptr;
+  state_ = State::lost;
+}
+
+void Http1Exchange::lose() {
+  forget_connection();
+  if (observer_) observer_->on_disconnect(*this);
+}
+
+AccessRecord Http1Exchange::access_record() const {
+  AccessRecord record;
+  if (request_.client) record.client = request_.client->host;
+  record.request_line = head_.request_line();
+  record.status = status();
+  record.body_bytes = body_sent_;
+  record.referer = find_field(request_, "referer");
+  record.user_agent = find_field(request_, "user-agent");
+  return record;
+}
+
+void Http1Exchange::recycle() {
+  connection_ = nullptr;
+  peer_ = PeerRef();
+  observer_ = nullptr;
+  user_data = nullptr;
+  head_.clear();
+  empty(head_.raw);
+  request_.headers.clear();
+  request_.client = request_.server = nullptr;
+  empty(body_);
+  consumed_ = 0;
+  body_complete_ = false;
+  state_ = State::none;
+  framing_ = Framing::none;
+  status_ = 0;
+  empty(head_out_);
+  wanted_ = {};
+  length_ = body_sent_ = 0;
+  head_flushed_ = keep_alive_ = closing_ = wants_drain_ = false;
+}
+
+Http1Exchange& ExchangePool::take() {
+  if (free_.empty()) return *new Http1Exchange(*this);
+  Http1Exchange* exchange = free_.back().release();
+  free_.pop_back();
+  return *exchange;
+}
+
+void ExchangePool::give_back(Http1Exchange& exchange) {
+  std::unique_ptr<Http1Exchange> owned(&exchange);
+  exchange.recycle();
+  if (free_.size() < kMostFree) free_.push_back(std::move(owned));
+}
+
+void ExchangePool::count_started() { set(counters_->in_flight, ++in_flight_); }
+
+void ExchangePool::release(Http1Exchange& exchange) {
+  --in_flight_;
+  give_back(exchange);
+  if (!self_) {
+    set(counters_->in_flight, in_flight_);
+    on_release_();
+  } else if (in_flight_ == 0) {
+    self_.reset();  // the last touch: this is gone
+  }
+}
+
+void ExchangePool::orphan() {
+  if (in_flight_ > 0) self_ = shared_from_this();
+}
+
+}  // namespace mgr::server

@@ -1,0 +1,135 @@
+#include "common/server/listener.h"
+
+#include <sys/epoll.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+namespace mgr::server {
+namespace {
+
+constexpr int kAtOnce = 4;
+constexpr std::chrono::milliseconds kFirstPause{100};
+constexpr std::chrono::milliseconds kLongestPause{1000};
+
+}  // namespace
+
+Listener::Listener(EventLoop& loop, const Log& log, UniqueFd fd, std::string address,
+                   Server::Sharing sharing, OnAccept on_accept)
+    : loop_(loop),
+      log_(log),
+      fd_(std::move(fd)),
+      address_(std::move(address)),
+      sharing_(sharing),
+      on_accept_(std::move(on_accept)),
+      soon_(loop, [] {}),
+      awake_(loop, [this] {
+        watch();
+        accept_some();
+      }) {
+  watch();
+}
+
+Listener::~Listener() { unwatch(); }
+
+void Listener::watch() {
+  watcher_.emplace(loop_, fd_.get(), [this](int, int) { accept_some(); });
+  watcher_->start(FdWatcher::kReadable);
+  if (!shared()) return;
+  exclusive_ = false;
+  turn_.emplace(loop_, [] {}, [this] { become_exclusive(); });
+  // So that the first poll, with libuv's registration, does not wait.
+  soon_.start_repeating(std::chrono::milliseconds(1));
+}
+
+void Listener::unwatch() {
+  turn_.reset();
+  soon_.stop();
+  watcher_.reset();
+}
+
+// EPOLL_CTL_DEL and ADD; false when libuv has not registered the socket yet.
+bool Listener::reregister() {
+  epoll_event event{};
+  event.events = EPOLLIN | EPOLLEXCLUSIVE;
+  event.data.fd = fd_.get();
+  if (::epoll_ctl(loop_.backend_fd(), EPOLL_CTL_DEL, fd_.get(), &event) != 0) return false;
+  CHECK(::epoll_ctl(loop_.backend_fd(), EPOLL_CTL_ADD, fd_.get(), &event) == 0);
+  return true;
+}
+
+void Listener::become_exclusive() {
+  if (!reregister()) return;
+  exclusive_ = true;
+  soon_.stop();
+  turn_.reset();
+}
+
+Listener::Outcome Listener::accept_one() {
+  Accepted accepted;
+  accepted.peer_length = sizeof accepted.peer;
+  accepted.fd = UniqueFd(::accept4(fd_.get(), reinterpret_cast<sockaddr*>(&accepted.peer),
+                                   &accepted.peer_length, SOCK_NONBLOCK | SOCK_CLOEXEC));
+  if (accepted.fd) {
+    pause_ = std::chrono::milliseconds(0);
+    on_accept_(*this, std::move(accepted));
+    return Outcome::accepted;
+  }
+  switch (errno) {
+    case EAGAIN:
+      return Outcome::none;
+    // Errors of the connection that would have been accepted, and of the network (accept(2)).
+    case EINTR:
+    case ECONNABORTED:
+    case EPROTO:
+    case EPERM:
+    case ENETDOWN:
+    case ENOPROTOOPT:
+    case EHOSTDOWN:
+    case ENONET:
+    case EHOSTUNREACH:
+    case ENETUNREACH:
+      return Outcome::failed_one;
+    default:
+      return Outcome::exhausted;
+  }
+}
+
+void Listener::accept_some() {
+  // A shared queue is left to the others after one.
+  const int most = shared() ? 1 : kAtOnce;
+  for (int i = 0; i < most; ++i) {
+    switch (accept_one()) {
+      case Outcome::accepted:
+      case Outcome::failed_one:
+        break;
+      case Outcome::none:
+        return;
+      case Outcome::exhausted:
+        return sleep();
+    }
+  }
+  if (exclusive_ && watcher_) CHECK(reregister());
+}
+
+void Listener::sleep() {
+  if (pause_.count() == 0) {
+    log_.error("accept on {}: {}; the listener pauses until there is room", address_,
+               std::strerror(errno));
+  }
+  pause_ = std::clamp(pause_ * 2, kFirstPause, kLongestPause);
+  unwatch();
+  awake_.start(pause_);
+}
+
+void Listener::take_queue() {
+  unwatch();
+  awake_.stop();
+  for (;;) {
+    const Outcome outcome = accept_one();
+    if (outcome == Outcome::none || outcome == Outcome::exhausted) return;
+  }
+}
+
+}  // namespace mgr::server
