@@ -1,0 +1,9 @@
+add_executable(supervisor_test
+  ${CMAKE_CURRENT_SOURCE_DIR}/supervisor/active_clock_test.cc
+  ${CMAKE_CURRENT_SOURCE_DIR}/supervisor/backoff_test.cc
+  ${CMAKE_CURRENT_SOURCE_DIR}/supervisor/lifecycle_test.cc
+  ${CMAKE_CURRENT_SOURCE_DIR}/supervisor/listeners_test.cc
+  ${CMAKE_CURRENT_SOURCE_DIR}/supervisor/worker_state_test.cc
+)
+target_link_libraries(supervisor_test PRIVATE mgr_manager GTest::gtest_main)
+gtest_discover_tests(supervisor_test DISCOVERY_MODE PRE_TEST PROPERTIES TIMEOUT 60)

@@ -1,0 +1,857 @@
+#include "manager/supervisor/lifecycle.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <algorithm>
+
+#include "common/base/unique_fd.h"
+#include "tests/fakes/fake_world.h"
+
+namespace mgr::manager {
+namespace {
+
+constexpr int kKilled = SIGKILL;       // a status as waitpid gives it
+constexpr int kSegfault = SIGSEGV;
+constexpr int exited(int status) { return status << 8; }
+
+// A whole supervisor without processes. The verbs say what happens to it; the questions what it did.
+class LifecycleTest : public testing::Test {
+ protected:
+  LifecycleTest() : null_(::open("/dev/null", O_WRONLY)), log_(null_.get(), LogFormat::text, LogLevel::info, "test") {
+    settings_.boot_timeout = Millis(60'000);
+    settings_.min_ready = Millis(1000);
+    settings_.graceful_timeout = Millis(30'000);
+  }
+
+  void start(int workers, bool shared = false) {
+    world_ = std::make_unique<FakeWorld>(workers, shared);
+    life_ = std::make_unique<Lifecycle>(*world_, log_);
+    life_->start(std::make_shared<const Settings>(settings_), workers);
+  }
+  void start_ready(int workers, bool shared = false) {
+    start(workers, shared);
+    load_mold();
+    boot_all();
+    ASSERT_EQ(life_->phase(), Phase::running);
+  }
+
+  MoldId newest_mold() const { return world_->mold_history.back(); }
+  void load_mold(std::vector<std::string> left_open = {}) {
+    ipc::Loaded loaded;
+    loaded.interface = "asgi";
+    loaded.left_open = std::move(left_open);
+    life_->on_mold_message(newest_mold(), loaded, "");
+  }
+  void fail_mold(std::string stage = "import", std::string error = "SyntaxError") {
+    const MoldId mold = newest_mold();
+    life_->on_mold_message(mold, ipc::LoadFailed{stage, error, 4}, "Traceback …");
+    life_->on_exit(world_->mold_pids[mold], exited(4));
+  }
+  void mold_dies(MoldId mold, int status) { life_->on_exit(world_->mold_pids[mold], status); }
+
+  // Answers the oldest Fork; returns the worker.
+  WorkerId fork_one() {
+    CHECK(!world_->forks.empty());
+    const auto asked = world_->forks.front();
+    world_->forks.pop_front();
+    life_->on_mold_message(asked.mold, ipc::Forked{asked.order.worker, world_->new_pid()}, "");
+    return asked.order.worker;
+  }
+  void ready(WorkerId worker) { life_->on_worker_message(worker, ipc::Ready{"asgi"}, ""); }
+  WorkerId boot_one() {
+    const WorkerId worker = fork_one();
+    ready(worker);
+    return worker;
+  }
+  void boot_all() {
+    for (int i = 0; i < 1000 && !world_->forks.empty(); ++i) boot_one();
+  }
+  void boot_fails(WorkerId worker, std::string stage = "lifespan", int status = 3) {
+    life_->on_worker_message(worker, ipc::BootFailed{stage, "no database", status}, "Traceback …");
+    dies(worker, exited(status));
+  }
+  void dies(WorkerId worker, int status) {
+    const Worker* gone = life_->worker(worker);
+    CHECK(gone && gone->pid > 0);
+    life_->on_exit(gone->pid, status);
+  }
+  // Those that were told to leave do so.
+  void leavers_leave() {
+    std::vector<WorkerId> leaving;
+    for (const auto& [id, worker] : life_->workers()) {
+      if (worker.state == WorkerState::draining && worker.pid > 0) leaving.push_back(id);
+    }
+    for (const WorkerId id : leaving) {
+      life_->on_worker_message(id, ipc::StoppedAccepting{}, "");
+      dies(id, exited(0));
+    }
+    for (const MoldId mold : std::set<MoldId>(world_->released_molds)) {
+      if (life_->molds().contains(mold)) mold_dies(mold, exited(0));
+    }
+  }
+  void pass(Millis time) {
+    const Millis end = world_->time + time;
+    for (int i = 0; i < 1000 && world_->wake <= end; ++i) {
+      world_->time = std::max(world_->time, world_->wake);
+      life_->on_time();
+    }
+    world_->time = end;
+  }
+
+  void reload() {
+    life_->reload(
+        [this]() -> Result<Lifecycle::Prepared> {
+          if (bad_configuration_) return Error("mgr.yaml:3: keep_alive: …");
+          return Lifecycle::Prepared{std::make_shared<const Settings>(settings_), {}, new_workers_};
+        },
+        noting(reloads_));
+  }
+  Done noting(std::vector<Outcome>& list) {
+    return [&list](const Outcome& outcome) { list.push_back(outcome); };
+  }
+  // Boots whatever is asked for, lets leavers leave and time pass, until nothing is left to do.
+  void run_on() {
+    for (int i = 0; i < 200; ++i) {
+      boot_all();
+      leavers_leave();
+      if (world_->forks.empty() && !life_->reloading()) return;
+      pass(Millis(500));
+    }
+  }
+
+  const Worker& current(int slot) const {
+    const Worker* worker = life_->worker(life_->slots().at(static_cast<std::size_t>(slot)).current);
+    CHECK(worker);
+    return *worker;
+  }
+  std::vector<int> generations() const {
+    std::vector<int> numbers;
+    for (int i = 0; i < life_->target(); ++i) numbers.push_back(current(i).number);
+    return numbers;
+  }
+  // Every listening socket is accepted on by a serving worker.
+  void expect_all_sockets_served() const {
+    for (const auto& socket : world_->socket_infos) {
+      const bool served = std::any_of(world_->given.begin(), world_->given.end(), [&](const auto& entry) {
+        const Worker* worker = life_->worker(entry.first);
+        return worker && worker->state == WorkerState::serving && entry.second.contains(socket.id);
+      });
+      EXPECT_TRUE(served) << "socket " << socket.id << " of slot " << socket.slot;
+    }
+  }
+  bool was_sent(WorkerId worker, const std::string& command) const {
+    const auto it = world_->sent.find(worker);
+    return it != world_->sent.end() &&
+           std::find(it->second.begin(), it->second.end(), command) != it->second.end();
+  }
+  int count_serving() const {
+    return static_cast<int>(std::count_if(
+        life_->workers().begin(), life_->workers().end(),
+        [](const auto& entry) { return entry.second.state == WorkerState::serving; }));
+  }
+
+  UniqueFd null_;
+  Log log_;
+  Settings settings_;
+  bool bad_configuration_ = false;
+  std::optional<int> new_workers_;
+  std::unique_ptr<FakeWorld> world_;
+  std::unique_ptr<Lifecycle> life_;
+  std::vector<Outcome> reloads_;
+  std::vector<Outcome> others_;
+};
+
+// ---- first start
+
+TEST_F(LifecycleTest, ListensWhenTheFirstWorkerIsReady) {
+  start(2);
+  load_mold();
+  EXPECT_FALSE(world_->listening);
+  const WorkerId first = boot_one();
+  EXPECT_TRUE(world_->listening);
+  EXPECT_EQ(world_->given[first].size(), 2u) << "it serves its neighbour's socket as well";
+  EXPECT_EQ(life_->phase(), Phase::starting);
+  boot_one();
+  EXPECT_EQ(life_->phase(), Phase::running);
+  EXPECT_EQ(world_->given[first].size(), 1u);
+  expect_all_sockets_served();
+  EXPECT_EQ(life_->not_ready_reason(), "");
+}
+
+TEST_F(LifecycleTest, TakesReadyBeforeTheMoldHasReportedThePid) {
+  start(1);
+  load_mold();
+  const auto asked = world_->forks.front();
+  ready(asked.order.worker);
+  EXPECT_FALSE(world_->listening);
+  fork_one();
+  EXPECT_TRUE(world_->listening);
+  EXPECT_EQ(count_serving(), 1);
+}
+
+TEST_F(LifecycleTest, LeavesWithFourWhenTheApplicationCanNotBeLoadedAtFirstStart) {
+  start(2);
+  fail_mold();
+  EXPECT_EQ(world_->left, 4);
+}
+
+TEST_F(LifecycleTest, LeavesWithThreeWhenLifespanFailsAtFirstStart) {
+  start(2);
+  load_mold();
+  const WorkerId first = fork_one();
+  fork_one();
+  boot_fails(first);
+  leavers_leave();
+  EXPECT_EQ(world_->left, 3);
+}
+
+TEST_F(LifecycleTest, LeavesWithThreeWhenLifespanHangsAtFirstStart) {
+  start(1);
+  load_mold();
+  const WorkerId worker = fork_one();
+  pass(Millis(61'000));
+  ASSERT_FALSE(world_->kills.empty());
+  EXPECT_EQ(world_->kills.back().second, SIGKILL);
+  dies(worker, kKilled);
+  leavers_leave();
+  EXPECT_EQ(world_->left, 3);
+}
+
+TEST_F(LifecycleTest, LeavesWithFourWhenTheImportHangsAtFirstStart) {
+  start(1);
+  pass(Millis(61'000));
+  mold_dies(newest_mold(), kKilled);
+  EXPECT_EQ(world_->left, 4);
+}
+
+TEST_F(LifecycleTest, LeavesWithOneWhenItCanNotListen) {
+  start(1);
+  load_mold();
+  world_->fail_listen = true;
+  const WorkerId worker = fork_one();
+  ready(worker);
+  dies(worker, exited(0));
+  leavers_leave();
+  EXPECT_EQ(world_->left, 1);
+}
+
+TEST_F(LifecycleTest, TriesAgainWhenAMoldCanNotBeStarted) {
+  world_ = std::make_unique<FakeWorld>(1);
+  world_->fail_mold = true;
+  life_ = std::make_unique<Lifecycle>(*world_, log_);
+  life_->start(std::make_shared<const Settings>(settings_), 1);
+  EXPECT_TRUE(world_->mold_history.empty());
+  world_->fail_mold = false;
+  pass(Millis(1000));
+  EXPECT_EQ(world_->mold_history.size(), 1u);
+}
+
+// ---- preload
+
+TEST_F(LifecycleTest, LetsWorkersLoadThemselvesWhenLoadingLeftThreads) {
+  start(1);
+  EXPECT_TRUE(world_->molds[newest_mold()].load);
+  load_mold({"thread 'reporter'"});
+  EXPECT_EQ(world_->mold_history.size(), 2u);
+  EXPECT_FALSE(world_->molds[newest_mold()].load);
+  EXPECT_TRUE(world_->released_molds.contains(world_->mold_history.front()));
+  load_mold();
+  boot_all();
+  EXPECT_EQ(count_serving(), 1);
+}
+
+TEST_F(LifecycleTest, ForksAllTheSameWhenPreloadIsOn) {
+  settings_.preload = PreloadMode::on;
+  start(1);
+  load_mold({"thread 'reporter'"});
+  EXPECT_EQ(world_->mold_history.size(), 1u);
+  boot_all();
+  EXPECT_EQ(count_serving(), 1);
+}
+
+// ---- crash
+
+TEST_F(LifecycleTest, ReplacesAKilledWorkerAtOnceAndEveryTime) {
+  start_ready(2);
+  for (int i = 0; i < 20; ++i) {
+    dies(current(i % 2).id, kKilled);
+    ASSERT_EQ(world_->forks.size(), 1u) << "round " << i;
+    expect_all_sockets_served();
+    boot_one();
+    pass(Millis(50));
+  }
+  EXPECT_EQ(life_->slots()[0].restarts, 10);
+  EXPECT_EQ(life_->slots()[0].last_exit, "killed by signal 9 (Killed)");
+  EXPECT_FALSE(life_->degraded());
+}
+
+TEST_F(LifecycleTest, CountsAnOomKillAsTheWorkersOwnFault) {
+  start_ready(1);
+  for (int i = 0; i < 2; ++i) {
+    world_->oom += 1;
+    dies(current(0).id, kKilled);
+    if (i == 0) boot_one();
+  }
+  EXPECT_TRUE(world_->forks.empty()) << "the second early death has a pause";
+}
+
+TEST_F(LifecycleTest, BacksOffInACrashLoopAndIsNotReady) {
+  start_ready(1);
+  dies(current(0).id, exited(1));
+  boot_one();  // the first replacement starts at once
+  pass(Millis(200));
+  dies(current(0).id, exited(1));
+  EXPECT_TRUE(world_->forks.empty());
+  EXPECT_TRUE(life_->degraded());
+  EXPECT_NE(life_->not_ready_reason(), "");
+  pass(Millis(1000));
+  ASSERT_EQ(world_->forks.size(), 1u);
+  boot_one();
+  EXPECT_TRUE(life_->degraded()) << "until it has lived for min_ready";
+  EXPECT_NE(life_->not_ready_reason(), "");
+  pass(Millis(1000));
+  EXPECT_FALSE(life_->degraded());
+  EXPECT_EQ(life_->not_ready_reason(), "");
+}
+
+TEST_F(LifecycleTest, GivesTheQueueOfASlotInBackOffToANeighbour) {
+  start_ready(2);
+  for (int i = 0; i < 2; ++i) {
+    dies(current(1).id, kSegfault);
+    if (i == 0) boot_one();
+  }
+  EXPECT_EQ(count_serving(), 1);
+  expect_all_sockets_served();
+  EXPECT_EQ(world_->active.back(), std::vector<int>{0});
+  EXPECT_EQ(life_->not_ready_reason(), "") << "the other slot serves on";
+}
+
+TEST_F(LifecycleTest, TellsTheOthersToLookAtSharedSocketsWhenAWorkerEnds) {
+  start_ready(2, /*shared=*/true);
+  dies(current(1).id, kKilled);
+  EXPECT_TRUE(was_sent(current(0).id, "try_accept"));
+}
+
+TEST_F(LifecycleTest, StartsAnotherMoldWhenItDies) {
+  start_ready(1);
+  mold_dies(newest_mold(), kKilled);
+  pass(Millis(200));
+  EXPECT_EQ(world_->mold_history.size(), 2u);
+  load_mold();
+  dies(current(0).id, kKilled);
+  EXPECT_EQ(world_->forks.size(), 1u);
+}
+
+TEST_F(LifecycleTest, ForgetsWorkersThatTheirMoldTookWithIt) {
+  start(1);
+  load_mold();
+  ASSERT_EQ(world_->forks.size(), 1u);
+  world_->forks.clear();
+  boot_all();
+  mold_dies(newest_mold(), kKilled);
+  EXPECT_EQ(world_->left, 4) << "the first start has failed";
+  EXPECT_TRUE(world_->records.empty());
+}
+
+TEST_F(LifecycleTest, KillsAMoldThatDoesNotFork) {
+  start_ready(1);
+  dies(current(0).id, kKilled);
+  ASSERT_EQ(world_->forks.size(), 1u);
+  world_->forks.clear();
+  pass(Millis(61'000));
+  ASSERT_FALSE(world_->kills.empty());
+  EXPECT_EQ(world_->kills.back().first, world_->mold_pids[newest_mold()]);
+}
+
+TEST_F(LifecycleTest, TriesAgainWhenAWorkerCanNotBeForked) {
+  start_ready(1);
+  world_->fail_fork = true;
+  dies(current(0).id, kKilled);
+  EXPECT_TRUE(world_->forks.empty());
+  world_->fail_fork = false;
+  pass(Millis(1000));
+  EXPECT_EQ(world_->forks.size(), 1u);
+}
+
+TEST_F(LifecycleTest, BacksOffWhenTheMoldSaysThatItCanNotFork) {
+  start_ready(2);
+  dies(current(0).id, kKilled);
+  const auto asked = world_->forks.front();
+  world_->forks.clear();
+  life_->on_mold_message(asked.mold, ipc::ForkFailed{asked.order.worker, "out of memory"}, "");
+  EXPECT_EQ(world_->forks.size(), 1u) << "the first failure has no pause";
+}
+
+TEST_F(LifecycleTest, WaitsWhenNoRecordIsFree) {
+  start_ready(1);
+  world_->records_free = -1;  // the dead worker's comes back: none is left
+  dies(current(0).id, kKilled);
+  EXPECT_TRUE(world_->forks.empty());
+  world_->records_free = 1;
+  pass(Millis(1000));
+  EXPECT_EQ(world_->forks.size(), 1u);
+}
+
+TEST_F(LifecycleTest, KillsAWorkerThatClosedItsChannelAndStays) {
+  start_ready(1);
+  const Worker worker = current(0);
+  life_->on_worker_channel_closed(worker.id);
+  pass(Millis(3000));
+  ASSERT_FALSE(world_->kills.empty());
+  EXPECT_EQ(world_->kills.back(), std::make_pair(worker.pid, SIGKILL));
+}
+
+TEST_F(LifecycleTest, ReturnsEveryRecord) {
+  start_ready(4);
+  reload();
+  load_mold();
+  run_on();
+  EXPECT_EQ(world_->records.size(), 4u);
+}
+
+// ---- reload
+
+TEST_F(LifecycleTest, ProvesTheFirstNewWorkerWithoutSocketsAndThenReplacesAll) {
+  start_ready(4);
+  reload();
+  ASSERT_TRUE(life_->reloading());
+  load_mold();
+  ASSERT_EQ(world_->forks.size(), 1u);
+  const WorkerId first = boot_one();
+  EXPECT_TRUE(world_->given[first].empty());
+  EXPECT_TRUE(world_->forks.empty());
+  pass(Millis(999));
+  EXPECT_TRUE(world_->given[first].empty());
+  pass(Millis(1));
+  EXPECT_EQ(world_->given[first].size(), 1u);
+  expect_all_sockets_served();
+  run_on();
+  ASSERT_EQ(reloads_.size(), 1u);
+  EXPECT_TRUE(reloads_[0].ok);
+  EXPECT_EQ(generations(), (std::vector<int>{2, 2, 2, 2}));
+  EXPECT_EQ(life_->reloads(), 1);
+  expect_all_sockets_served();
+}
+
+TEST_F(LifecycleTest, NeverHasFewerServingWorkersThanWantedDuringAReload) {
+  start_ready(8);
+  reload();
+  load_mold();
+  for (int i = 0; i < 100 && life_->reloading(); ++i) {
+    EXPECT_GE(count_serving(), 8);
+    expect_all_sockets_served();
+    if (!world_->forks.empty()) boot_one();
+    EXPECT_LE(world_->forks.size(), 2u) << "batches of a quarter";
+    leavers_leave();
+    pass(Millis(100));
+  }
+  EXPECT_EQ(reloads_.size(), 1u);
+}
+
+TEST_F(LifecycleTest, KeepsTheOldMoldUntilTheReloadIsFinal) {
+  start_ready(1);
+  const MoldId old_mold = newest_mold();
+  reload();
+  load_mold();
+  boot_one();
+  pass(Millis(1000));
+  EXPECT_FALSE(world_->released_molds.contains(old_mold));
+  pass(Millis(1000));
+  EXPECT_TRUE(world_->released_molds.contains(old_mold));
+  EXPECT_EQ(reloads_.size(), 1u);
+}
+
+TEST_F(LifecycleTest, RefusesAReloadWithABadConfigurationAndTouchesNothing) {
+  start_ready(2);
+  bad_configuration_ = true;
+  reload();
+  ASSERT_EQ(reloads_.size(), 1u);
+  EXPECT_FALSE(reloads_[0].ok);
+  EXPECT_EQ(reloads_[0].failure->stage, "configuration");
+  EXPECT_EQ(world_->mold_history.size(), 1u);
+  EXPECT_EQ(generations(), (std::vector<int>{1, 1}));
+}
+
+TEST_F(LifecycleTest, RefusesASecondReloadWhileOneIsUnderWay) {
+  start_ready(1);
+  reload();
+  reload();
+  ASSERT_EQ(reloads_.size(), 1u);
+  EXPECT_TRUE(reloads_[0].conflict);
+}
+
+TEST_F(LifecycleTest, ServesOnWhenTheNewCodeDoesNotLoad) {
+  start_ready(2);
+  reload();
+  fail_mold();
+  ASSERT_EQ(reloads_.size(), 1u);
+  EXPECT_FALSE(reloads_[0].ok);
+  EXPECT_EQ(reloads_[0].failure->stage, "import");
+  EXPECT_EQ(reloads_[0].failure->detail, "Traceback …");
+  EXPECT_EQ(generations(), (std::vector<int>{1, 1}));
+  EXPECT_FALSE(life_->last_reload()->ok);
+  EXPECT_EQ(life_->not_ready_reason(), "");
+}
+
+TEST_F(LifecycleTest, ServesOnWhenTheNewLifespanFails) {
+  start_ready(2);
+  reload();
+  load_mold();
+  boot_fails(fork_one());
+  ASSERT_EQ(reloads_.size(), 1u);
+  EXPECT_EQ(reloads_[0].failure->stage, "lifespan");
+  EXPECT_EQ(generations(), (std::vector<int>{1, 1}));
+  EXPECT_EQ(life_->slots()[0].restarts, 0);
+  EXPECT_EQ(life_->slots()[0].last_exit, "");
+}
+
+TEST_F(LifecycleTest, ServesOnWhenTheNewLifespanHangs) {
+  start_ready(2);
+  reload();
+  load_mold();
+  const WorkerId first = fork_one();
+  pass(Millis(60'500));
+  dies(first, kKilled);
+  ASSERT_EQ(reloads_.size(), 1u);
+  EXPECT_EQ(reloads_[0].failure->stage, "lifespan");
+  EXPECT_EQ(generations(), (std::vector<int>{1, 1}));
+}
+
+TEST_F(LifecycleTest, ServesOnWhenTheFirstNewWorkerDiesInItsProbation) {
+  start_ready(2);
+  reload();
+  load_mold();
+  const WorkerId first = boot_one();
+  pass(Millis(200));
+  dies(first, exited(1));
+  ASSERT_EQ(reloads_.size(), 1u);
+  EXPECT_EQ(reloads_[0].failure->stage, "ready");
+  EXPECT_TRUE(world_->given[first].empty());
+  EXPECT_EQ(generations(), (std::vector<int>{1, 1}));
+  EXPECT_FALSE(life_->degraded());
+}
+
+TEST_F(LifecycleTest, RollsFinishedSlotsBackFromTheOldMold) {
+  start_ready(4);
+  reload();
+  load_mold();
+  boot_one();
+  pass(Millis(1000));           // slot 0 is replaced
+  const WorkerId second = boot_one();  // slot 1
+  leavers_leave();
+  dies(second, kSegfault);
+  EXPECT_TRUE(life_->reloading()) << "until there is one generation again";
+  expect_all_sockets_served();
+  run_on();
+  ASSERT_EQ(reloads_.size(), 1u);
+  EXPECT_FALSE(reloads_[0].ok);
+  EXPECT_EQ(generations(), (std::vector<int>{1, 1, 1, 1}));
+  for (const auto& [id, worker] : life_->workers()) EXPECT_EQ(worker.number, 1);
+  expect_all_sockets_served();
+}
+
+TEST_F(LifecycleTest, HoldsReplacedWorkersWithoutPreloadAndWakesThemOnRollback) {
+  settings_.preload = PreloadMode::off;
+  start_ready(2);
+  const WorkerId old_first = current(0).id;
+  const WorkerId old_second = current(1).id;
+  reload();
+  load_mold();
+  const WorkerId first = boot_one();
+  pass(Millis(1000));
+  EXPECT_EQ(life_->worker(old_first)->state, WorkerState::held);
+  EXPECT_TRUE(was_sent(old_first, "hold"));
+  expect_all_sockets_served();
+  dies(first, kSegfault);
+  EXPECT_EQ(life_->worker(old_first)->state, WorkerState::serving);
+  expect_all_sockets_served();
+  run_on();
+  EXPECT_EQ(current(0).id, old_first);
+  EXPECT_EQ(current(1).id, old_second);
+  ASSERT_EQ(reloads_.size(), 1u);
+  EXPECT_FALSE(reloads_[0].ok);
+  EXPECT_EQ(world_->forks.size(), 0u) << "nothing was loaded from the changed files";
+}
+
+TEST_F(LifecycleTest, LetsHeldWorkersGoWhenTheReloadIsFinal) {
+  settings_.preload = PreloadMode::off;
+  start_ready(2);
+  reload();
+  load_mold();
+  run_on();
+  ASSERT_EQ(reloads_.size(), 1u);
+  EXPECT_TRUE(reloads_[0].ok);
+  leavers_leave();
+  EXPECT_EQ(life_->workers().size(), 2u);
+  EXPECT_EQ(generations(), (std::vector<int>{2, 2}));
+}
+
+TEST_F(LifecycleTest, TheNextReloadAfterAFailedOneSucceeds) {
+  start_ready(2);
+  reload();
+  fail_mold();
+  reload();
+  load_mold();
+  run_on();
+  ASSERT_EQ(reloads_.size(), 2u);
+  EXPECT_TRUE(reloads_[1].ok);
+  EXPECT_EQ(generations(), (std::vector<int>{2, 2}));
+}
+
+TEST_F(LifecycleTest, AnOldWorkerThatDiesDuringAReloadIsReplacedFromItsOwnGeneration) {
+  start_ready(4);
+  const MoldId old_mold = newest_mold();
+  reload();
+  load_mold();
+  boot_one();
+  dies(current(3).id, kKilled);
+  ASSERT_EQ(world_->forks.size(), 1u);
+  EXPECT_EQ(world_->forks.front().mold, old_mold);
+  run_on();
+  EXPECT_EQ(generations(), (std::vector<int>{2, 2, 2, 2}));
+  EXPECT_TRUE(reloads_.at(0).ok);
+}
+
+TEST_F(LifecycleTest, AGoodReloadEndsACrashLoop) {
+  start_ready(1);
+  for (int i = 0; i < 6; ++i) {
+    dies(current(0).id, exited(1));
+    pass(Millis(70'000));
+    boot_all();
+  }
+  dies(current(0).id, exited(1));
+  ASSERT_TRUE(world_->forks.empty());
+  reload();
+  load_mold();
+  run_on();
+  ASSERT_EQ(reloads_.size(), 1u);
+  EXPECT_TRUE(reloads_[0].ok);
+  EXPECT_FALSE(life_->degraded());
+}
+
+TEST_F(LifecycleTest, AppliesAChangedNumberOfWorkersAfterTheReload) {
+  start_ready(1);
+  new_workers_ = 3;
+  reload();
+  load_mold();
+  run_on();
+  EXPECT_EQ(life_->target(), 3);
+  EXPECT_EQ(generations(), (std::vector<int>{2, 2, 2}));
+}
+
+TEST_F(LifecycleTest, ScalesOnlyAfterTheReloadThatIsUnderWay) {
+  start_ready(2);
+  reload();
+  life_->scale(Lifecycle::ScaleTo{4}, noting(others_));
+  EXPECT_EQ(life_->target(), 2);
+  load_mold();
+  run_on();
+  EXPECT_EQ(reloads_.size(), 1u);
+  boot_all();
+  ASSERT_EQ(others_.size(), 1u);
+  EXPECT_TRUE(others_[0].ok);
+  EXPECT_EQ(generations(), (std::vector<int>{2, 2, 2, 2}));
+}
+
+// ---- restart, scale
+
+TEST_F(LifecycleTest, RestartReplacesOneWorkerAtATimeWithinTheGeneration) {
+  start_ready(2);
+  const WorkerId old_first = current(0).id;
+  life_->restart({}, noting(others_));
+  EXPECT_EQ(world_->forks.size(), 1u);
+  EXPECT_EQ(count_serving(), 2);
+  run_on();
+  ASSERT_EQ(others_.size(), 1u);
+  EXPECT_TRUE(others_[0].ok);
+  EXPECT_NE(current(0).id, old_first);
+  EXPECT_EQ(generations(), (std::vector<int>{1, 1}));
+}
+
+TEST_F(LifecycleTest, RestartRefusesASlotThatIsNotThere) {
+  start_ready(2);
+  life_->restart({2}, noting(others_));
+  ASSERT_EQ(others_.size(), 1u);
+  EXPECT_FALSE(others_[0].ok);
+}
+
+TEST_F(LifecycleTest, RestartKeepsTheOldWorkerWhenTheNewOneDoesNotStart) {
+  start_ready(2);
+  const WorkerId old_first = current(0).id;
+  life_->restart({0}, noting(others_));
+  boot_fails(fork_one());
+  ASSERT_EQ(others_.size(), 1u);
+  EXPECT_FALSE(others_[0].ok);
+  EXPECT_EQ(current(0).id, old_first);
+  EXPECT_EQ(count_serving(), 2);
+  pass(Millis(120'000));
+  EXPECT_TRUE(world_->forks.empty());
+}
+
+TEST_F(LifecycleTest, ScaleUpWaitsUntilTheNewWorkersServe) {
+  start_ready(2);
+  life_->scale(Lifecycle::ScaleTo{4}, noting(others_));
+  boot_one();
+  EXPECT_TRUE(others_.empty());
+  boot_one();
+  ASSERT_EQ(others_.size(), 1u);
+  EXPECT_TRUE(others_[0].ok);
+  EXPECT_EQ(world_->active.back(), (std::vector<int>{0, 1, 2, 3}));
+  expect_all_sockets_served();
+}
+
+TEST_F(LifecycleTest, ScaleDownParksSocketsWithTheNeighboursBeforeTheWorkersLeave) {
+  start_ready(4);
+  const WorkerId last = current(3).id;
+  life_->scale(Lifecycle::ScaleBy{-3}, noting(others_));
+  EXPECT_EQ(world_->active.back(), std::vector<int>{0});
+  expect_all_sockets_served();
+  EXPECT_TRUE(was_sent(last, "drain"));
+  EXPECT_TRUE(others_.empty()) << "they have not stopped accepting yet";
+  leavers_leave();
+  ASSERT_EQ(others_.size(), 1u);
+  EXPECT_TRUE(others_[0].ok);
+  EXPECT_EQ(life_->workers().size(), 1u);
+  expect_all_sockets_served();
+}
+
+TEST_F(LifecycleTest, ScaleUpAgainTakesTheParkedSocketsBack) {
+  start_ready(4);
+  life_->scale(Lifecycle::ScaleTo{1}, noting(others_));
+  leavers_leave();
+  life_->scale(Lifecycle::ScaleTo{4}, noting(others_));
+  boot_all();
+  EXPECT_EQ(world_->socket_infos.size(), 4u);
+  EXPECT_EQ(world_->given[current(0).id].size(), 1u);
+  expect_all_sockets_served();
+}
+
+TEST_F(LifecycleTest, ScaleRefusesWhatIsOutOfRange) {
+  start_ready(2);
+  life_->scale(Lifecycle::ScaleBy{-2}, noting(others_));
+  life_->scale(Lifecycle::ScaleBy{-99}, noting(others_));
+  life_->scale(Lifecycle::ScaleTo{513}, noting(others_));
+  ASSERT_EQ(others_.size(), 3u);
+  for (const auto& outcome : others_) EXPECT_FALSE(outcome.ok);
+  EXPECT_EQ(life_->target(), 2);
+}
+
+TEST_F(LifecycleTest, ScaleIsRefusedWhenSocketsCanNotBeMade) {
+  start_ready(1);
+  world_->fail_slots = true;
+  life_->scale(Lifecycle::ScaleTo{2}, noting(others_));
+  ASSERT_EQ(others_.size(), 1u);
+  EXPECT_FALSE(others_[0].ok);
+  EXPECT_EQ(life_->target(), 1);
+}
+
+TEST_F(LifecycleTest, ScaleSaysWhenANewWorkerDoesNotStart) {
+  start_ready(1);
+  life_->scale(Lifecycle::ScaleTo{2}, noting(others_));
+  boot_fails(fork_one());
+  ASSERT_EQ(others_.size(), 1u);
+  EXPECT_FALSE(others_[0].ok);
+  EXPECT_EQ(others_[0].failure->stage, "lifespan");
+}
+
+// ---- stop
+
+TEST_F(LifecycleTest, StopsListeningWhenEveryWorkerHasStoppedAccepting) {
+  start_ready(2);
+  const WorkerId first = current(0).id;
+  const WorkerId second = current(1).id;
+  life_->stop(Lifecycle::Stop::graceful);
+  life_->on_worker_message(first, ipc::StoppedAccepting{}, "");
+  EXPECT_FALSE(world_->closed);
+  life_->on_worker_message(second, ipc::StoppedAccepting{}, "");
+  EXPECT_TRUE(world_->closed);
+  EXPECT_EQ(world_->left, std::nullopt);
+  leavers_leave();
+  EXPECT_EQ(world_->left, 0);
+}
+
+TEST_F(LifecycleTest, KillsWhatHasNotLeftWithinTheGracefulTimeout) {
+  start_ready(1);
+  const Worker worker = current(0);
+  life_->stop(Lifecycle::Stop::graceful);
+  pass(Millis(30'500));
+  EXPECT_FALSE(std::count(world_->kills.begin(), world_->kills.end(),
+                          std::make_pair(worker.pid, SIGKILL)));
+  pass(Millis(1000));
+  EXPECT_TRUE(std::count(world_->kills.begin(), world_->kills.end(),
+                         std::make_pair(worker.pid, SIGKILL)));
+  dies(worker.id, kKilled);
+  leavers_leave();
+  EXPECT_EQ(world_->left, 0);
+}
+
+TEST_F(LifecycleTest, ASecondStopIsQuick) {
+  start_ready(1);
+  const WorkerId worker = current(0).id;
+  life_->stop(Lifecycle::Stop::graceful);
+  EXPECT_FALSE(was_sent(worker, "quit"));
+  life_->stop(Lifecycle::Stop::graceful);
+  EXPECT_TRUE(was_sent(worker, "quit"));
+}
+
+TEST_F(LifecycleTest, ServesOnForDrainDelayWithReadinessFailing) {
+  settings_.drain_delay = Millis(5000);
+  start_ready(1);
+  const WorkerId worker = current(0).id;
+  life_->stop(Lifecycle::Stop::graceful);
+  EXPECT_EQ(life_->phase(), Phase::draining);
+  EXPECT_EQ(life_->not_ready_reason(), "stopping");
+  EXPECT_TRUE(was_sent(worker, "close_after_response"));
+  EXPECT_FALSE(was_sent(worker, "drain"));
+  pass(Millis(5000));
+  EXPECT_TRUE(was_sent(worker, "drain"));
+}
+
+TEST_F(LifecycleTest, AStopInterruptsAReload) {
+  start_ready(2);
+  reload();
+  load_mold();
+  boot_one();
+  life_->stop(Lifecycle::Stop::graceful);
+  ASSERT_EQ(reloads_.size(), 1u);
+  EXPECT_FALSE(reloads_[0].ok);
+  leavers_leave();
+  EXPECT_EQ(world_->left, 0);
+  EXPECT_TRUE(world_->records.empty());
+}
+
+TEST_F(LifecycleTest, RefusesChangesWhileItStops) {
+  start_ready(1);
+  life_->stop(Lifecycle::Stop::graceful);
+  life_->scale(Lifecycle::ScaleTo{3}, noting(others_));
+  life_->restart({}, noting(others_));
+  reload();
+  ASSERT_EQ(others_.size(), 2u);
+  EXPECT_FALSE(others_[0].ok);
+  EXPECT_FALSE(others_[1].ok);
+  EXPECT_FALSE(reloads_.at(0).ok);
+}
+
+TEST_F(LifecycleTest, AWorkerThatNeverGotReadyIsToldToQuit) {
+  start(1);
+  load_mold();
+  const WorkerId worker = fork_one();
+  life_->stop(Lifecycle::Stop::graceful);
+  EXPECT_TRUE(was_sent(worker, "quit"));
+  dies(worker, exited(0));
+  leavers_leave();
+  EXPECT_EQ(world_->left, 0);
+}
+
+TEST_F(LifecycleTest, ItsOwnStopIsNotTakenForTheSilenceOfOthers) {
+  // The clock of the World does not move while the supervisor is stopped: see active_clock_test.
+  start(1);
+  load_mold();
+  fork_one();
+  EXPECT_EQ(world_->wake, world_->time + Millis(60'000));
+}
+
+}  // namespace
+}  // namespace mgr::manager

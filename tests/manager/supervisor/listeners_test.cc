@@ -1,0 +1,214 @@
+#include "manager/supervisor/listeners.h"
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <map>
+
+namespace mgr::manager {
+namespace {
+
+class ListenersTest : public testing::Test {
+ protected:
+  ListenersTest()
+      : null_(::open("/dev/null", O_WRONLY)),
+        log_(null_.get(), LogFormat::text, LogLevel::info, "test"),
+        directory_(std::filesystem::temp_directory_path() / ("mgr-listeners-" + std::to_string(::getpid()))) {
+    std::filesystem::create_directories(directory_);
+  }
+  ~ListenersTest() override { std::filesystem::remove_all(directory_); }
+
+  static net::BindAddress address(const std::string& text) {
+    auto parsed = net::parse_bind_address(text);
+    CHECK(parsed);
+    return *parsed;
+  }
+  Result<void> open(Listeners& listeners, const std::string& text, int slots) {
+    return listeners.open({address(text)}, {}, slots);
+  }
+  static int port_of(const Listeners& listeners, std::size_t index = 0) {
+    const auto text = listeners.states().at(index).address;
+    return std::stoi(text.substr(text.rfind(':') + 1));
+  }
+  static UniqueFd connect_to(int port) {
+    UniqueFd fd(::socket(AF_INET, SOCK_STREAM, 0));
+    sockaddr_in in{};
+    in.sin_family = AF_INET;
+    in.sin_port = htons(static_cast<uint16_t>(port));
+    in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (::connect(fd.get(), reinterpret_cast<sockaddr*>(&in), sizeof in) != 0) fd.reset();
+    return fd;
+  }
+  // Accepts everything that waits, by slot.
+  static std::map<int, int> accept_all(const Listeners& listeners) {
+    std::map<int, int> counts;
+    for (const auto& info : listeners.sockets()) {
+      for (;;) {
+        const UniqueFd fd(::accept4(listeners.fd(info.id), nullptr, nullptr, SOCK_CLOEXEC));
+        if (!fd) break;
+        ++counts[info.slot];
+      }
+    }
+    return counts;
+  }
+
+  UniqueFd null_;
+  Log log_;
+  std::filesystem::path directory_;
+};
+
+TEST_F(ListenersTest, SpreadsConnectionsOverTheActiveSlotsOnly) {
+  Listeners listeners({}, log_);
+  ASSERT_TRUE(open(listeners, "127.0.0.1:0", 4));
+  ASSERT_TRUE(listeners.start());
+  const int port = port_of(listeners);
+  for (const std::vector<int>& active :
+       std::vector<std::vector<int>>{{0, 1, 2, 3}, {0, 1}, {1, 3}, {2}}) {
+    listeners.set_active(active);
+    std::vector<UniqueFd> clients;
+    for (int i = 0; i < 200; ++i) {
+      clients.push_back(connect_to(port));
+      ASSERT_TRUE(clients.back());
+    }
+    const auto counts = accept_all(listeners);
+    int sum = 0;
+    for (const auto& [slot, count] : counts) {
+      EXPECT_NE(std::find(active.begin(), active.end(), slot), active.end()) << "slot " << slot;
+      sum += count;
+    }
+    EXPECT_EQ(sum, 200);
+    EXPECT_EQ(counts.size(), active.size());
+  }
+}
+
+TEST_F(ListenersTest, AddsSlotsWhileItListens) {
+  Listeners listeners({}, log_);
+  ASSERT_TRUE(open(listeners, "127.0.0.1:0", 1));
+  ASSERT_TRUE(listeners.start());
+  ASSERT_TRUE(listeners.ensure_slots(8));
+  const UniqueFd before = connect_to(port_of(listeners));
+  EXPECT_EQ(accept_all(listeners), (std::map<int, int>{{0, 1}}));
+  listeners.set_active({7});
+  const UniqueFd after = connect_to(port_of(listeners));
+  EXPECT_EQ(accept_all(listeners), (std::map<int, int>{{7, 1}}));
+}
+
+TEST_F(ListenersTest, AnEmptyActiveSetMeansAll) {
+  Listeners listeners({}, log_);
+  ASSERT_TRUE(open(listeners, "127.0.0.1:0", 2));
+  ASSERT_TRUE(listeners.start());
+  listeners.set_active({});
+  const UniqueFd client = connect_to(port_of(listeners));
+  EXPECT_TRUE(client);
+  EXPECT_EQ(accept_all(listeners).size(), 1u);
+}
+
+TEST_F(ListenersTest, ASecondOneOnThePortIsRefused) {
+  Listeners first({}, log_);
+  ASSERT_TRUE(open(first, "127.0.0.1:0", 2));
+  ASSERT_TRUE(first.start());
+  Listeners second({}, log_);
+  const auto text = first.states().front().address;
+  const auto opened = open(second, text, 2);
+  ASSERT_FALSE(opened);
+  EXPECT_EQ(opened.error().message(), "bind " + text + ": Address already in use");
+}
+
+TEST_F(ListenersTest, RefusesConnectionsBeforeItListens) {
+  Listeners listeners({}, log_);
+  ASSERT_TRUE(open(listeners, "127.0.0.1:0", 1));
+  EXPECT_FALSE(connect_to(port_of(listeners)));
+  ASSERT_TRUE(listeners.start());
+  EXPECT_TRUE(connect_to(port_of(listeners)));
+}
+
+TEST_F(ListenersTest, CountsWhatWaitsInTheQueue) {
+  Listeners listeners({}, log_);
+  ASSERT_TRUE(open(listeners, "127.0.0.1:0", 2));
+  ASSERT_TRUE(listeners.start());
+  listeners.set_active({0, 1});
+  std::vector<UniqueFd> clients;
+  for (int i = 0; i < 5; ++i) clients.push_back(connect_to(port_of(listeners)));
+  EXPECT_EQ(listeners.states().front().queued, 5);
+  accept_all(listeners);
+  EXPECT_EQ(listeners.states().front().queued, 0);
+}
+
+TEST_F(ListenersTest, AnEmptyHostIsBothFamiliesOnOnePort) {
+  Listeners listeners({}, log_);
+  ASSERT_TRUE(open(listeners, ":0", 1));
+  ASSERT_TRUE(listeners.start());
+  for (std::size_t i = 1; i < listeners.states().size(); ++i) {
+    EXPECT_EQ(port_of(listeners, i), port_of(listeners, 0));
+  }
+  EXPECT_TRUE(connect_to(port_of(listeners)));
+}
+
+TEST_F(ListenersTest, AUnixSocketIsSharedAndHasItsMode) {
+  const std::string path = directory_ / "app.sock";
+  Listeners listeners({.backlog = 16, .socket_mode = 0600, .socket_group = {}}, log_);
+  ASSERT_TRUE(open(listeners, "unix:" + path, 4));
+  struct stat info {};
+  ASSERT_EQ(::stat(path.c_str(), &info), 0);
+  EXPECT_EQ(info.st_mode & 0777, 0600u);
+  EXPECT_EQ(listeners.sockets().size(), 1u);
+  EXPECT_EQ(listeners.sockets().front().slot, -1);
+  EXPECT_STREQ(listeners.states().front().balance, "shared");
+  listeners.close();
+  EXPECT_NE(::stat(path.c_str(), &info), 0);
+}
+
+TEST_F(ListenersTest, ReplacesAStaleUnixSocketAndRefusesALiveOne) {
+  const std::string path = directory_ / "app.sock";
+  {
+    const UniqueFd stale(::socket(AF_UNIX, SOCK_STREAM, 0));
+    const auto where = net::make_unix_address(path);
+    ASSERT_EQ(::bind(stale.get(), where->get(), where->length), 0);
+  }
+  Listeners first({}, log_);
+  ASSERT_TRUE(open(first, "unix:" + path, 1));
+  ASSERT_TRUE(first.start());
+  Listeners second({}, log_);
+  const auto opened = open(second, "unix:" + path, 1);
+  ASSERT_FALSE(opened);
+  EXPECT_EQ(opened.error().message(), "bind unix:" + path + ": Address already in use");
+}
+
+TEST_F(ListenersTest, NeverReplacesAFileThatIsNoSocket) {
+  const std::string path = directory_ / "data";
+  { const UniqueFd file(::open(path.c_str(), O_CREAT | O_WRONLY, 0600)); }
+  Listeners listeners({}, log_);
+  EXPECT_FALSE(open(listeners, "unix:" + path, 1));
+  EXPECT_TRUE(std::filesystem::is_regular_file(path));
+}
+
+TEST_F(ListenersTest, AnInheritedSocketIsSharedAndComesFirst) {
+  Listeners owner({}, log_);
+  ASSERT_TRUE(open(owner, "127.0.0.1:0", 1));
+  UniqueFd copy(::fcntl(owner.fd(owner.sockets().front().id), F_DUPFD_CLOEXEC, 3));
+  std::vector<UniqueFd> inherited;
+  inherited.push_back(std::move(copy));
+  Listeners listeners({}, log_);
+  ASSERT_TRUE(listeners.open({address("unix:@mgr-test-" + std::to_string(::getpid()))},
+                             std::move(inherited), 4));
+  EXPECT_EQ(listeners.states().at(0).address, owner.states().at(0).address);
+  EXPECT_STREQ(listeners.states().at(0).balance, "shared");
+  EXPECT_EQ(listeners.sockets().size(), 2u);
+}
+
+TEST_F(ListenersTest, NamesADescriptorThatIsNotOpen) {
+  Listeners listeners({}, log_);
+  const auto opened = open(listeners, "fd://987", 1);
+  ASSERT_FALSE(opened);
+  EXPECT_EQ(opened.error().message(), "bind fd://987: not an open descriptor: Bad file descriptor");
+}
+
+}  // namespace
+}  // namespace mgr::manager
