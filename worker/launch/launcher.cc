@@ -1,0 +1,88 @@
+#include "worker/launch/launcher.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <climits>
+
+#include "common/base/unique_fd.h"
+#include "common/ipc/channel.h"
+#include "common/ipc/inherited.h"
+#include "common/ipc/messages.h"
+#include "common/settings/env_file.h"
+#include "worker/launch/interpreter.h"
+
+namespace mgr::worker {
+namespace {
+
+std::string variable(const char* name) {
+  const char* value = ::getenv(name);
+  return value ? value : "";
+}
+
+Result<void> set(const std::string& key, const std::string& value) {
+  if (::setenv(key.c_str(), value.c_str(), 1) != 0) return Error::from_errno("environment " + key);
+  return {};
+}
+
+Result<void> apply_env_file(const std::string& path) {
+  auto entries = read_env_file(path);
+  if (!entries) return std::move(entries).error().with("env_file");
+  for (const auto& [key, value] : *entries) {
+    if (auto done = set(key, value); !done) return done;
+  }
+  return {};
+}
+
+std::string quoted_for_python(const std::string& text) {
+  std::string quoted = "'";
+  for (const char c : text) {
+    if (c == '\\' || c == '\'') quoted += '\\';
+    quoted += c;
+  }
+  return quoted + "'";
+}
+
+}  // namespace
+
+Result<void> enter_application_environment(const Settings& settings) {
+  if (!settings.chdir.empty() && ::chdir(settings.chdir.c_str()) != 0) {
+    return Error::from_errno("chdir: " + settings.chdir);
+  }
+  if (!settings.env_file.empty()) {
+    if (auto done = apply_env_file(settings.env_file); !done) return done;
+  }
+  for (const auto& [key, value] : settings.env) {
+    if (auto done = set(key, value); !done) return done;
+  }
+  return {};
+}
+
+Error exec_interpreter(const Settings& settings, const std::string& python_directory) {
+  const InterpreterSearch search{settings.python, variable("VIRTUAL_ENV"), variable("PATH"),
+                                 is_executable_file};
+  auto found = find_interpreter(search);
+  if (!found) return std::move(found).error();
+  const std::string boot = "import sys; sys.path.insert(0, " + quoted_for_python(python_directory) +
+                           "); import mgr_bootstrap; mgr_bootstrap.main()";
+  const char* const arguments[] = {found->c_str(), "-c", boot.c_str(), nullptr};
+  ::execv(found->c_str(), const_cast<char* const*>(arguments));
+  return Error::from_errno("cannot run the interpreter " + *found);
+}
+
+Result<std::string> python_directory() {
+  char self[PATH_MAX];
+  const ssize_t n = ::readlink("/proc/self/exe", self, sizeof self);
+  if (n < 0) return Error::from_errno("/proc/self/exe");
+  const std::string program(self, static_cast<std::size_t>(n));
+  return program.substr(0, program.rfind('/')) + "/python";
+}
+
+void refuse(std::string_view reason) {
+  ipc::Channel channel{UniqueFd(ipc::kChannelFd)};
+  const ipc::LoadFailed failure{"interpreter", std::string(reason), 4};
+  (void)channel.send(ipc::encode(ipc::MoldMessage(failure)));
+  ::_exit(failure.exit_status);
+}
+
+}  // namespace mgr::worker

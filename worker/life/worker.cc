@@ -1,0 +1,295 @@
+#include "worker/life/worker.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <utility>
+
+#include "common/ipc/inherited.h"
+#include "worker/life/signals.h"
+
+namespace mgr::worker {
+namespace {
+
+// pthread_atfork's handlers take no argument.
+Worker* worker_of_this_process = nullptr;
+
+server::ServerOptions options_from(const Settings& settings) {
+  server::ServerOptions options = server::ServerOptions::from(settings);
+  const bool given = ::fcntl(ipc::kAccessLogFd, F_GETFD) >= 0;
+  options.access_log_fd = given ? ipc::kAccessLogFd : -1;
+  return options;
+}
+
+}  // namespace
+
+Worker::Worker(Identity identity, const Settings& settings, server::Application& application,
+               Host& host, ipc::WorkerRecord& record, Log& log)
+    : graceful_timeout_(settings.graceful_timeout),
+      channel_(std::move(identity.channel)),
+      record_(record),
+      host_(host),
+      log_(log) {
+  record_.pid.store(::getpid(), std::memory_order_relaxed);
+  record_.running_since_ns.store(ipc::monotonic_ns(), std::memory_order_relaxed);
+  auto last_resort =
+      LastResort::create(identity.supervisor, graceful_timeout_ + kLastResortSlack);
+  if (last_resort) {
+    last_resort_.emplace(std::move(*last_resort));
+  } else {
+    log_.error("{}", last_resort.error().message());
+    ::_exit(1);
+  }
+  disregard_group_signals();
+  server_ = std::make_unique<server::Server>(loop_, options_from(settings), application, record_, log_);
+  channel_watcher_.emplace(loop_, channel_.fd(), [this](int, int) { on_channel(); });
+  channel_watcher_->start(FdWatcher::kReadable);
+  timeout_.emplace(loop_, [this] { wake(); });
+  deadline_.emplace(loop_, [this] { step(Event::deadline); });
+  turns_.emplace(loop_, [this] { before_wait(); }, [this] { after_wait(); });
+  CHECK(!worker_of_this_process);
+  worker_of_this_process = this;
+  static const int registered = pthread_atfork(nullptr, nullptr, close_in_forked_child);
+  CHECK(registered == 0);
+  if (last_resort_->orphaned()) last_resort_->arm(graceful_timeout_ + kLastResortSlack);
+}
+
+Worker::~Worker() {
+  worker_of_this_process = nullptr;
+  record_.running_since_ns.store(0, std::memory_order_relaxed);
+}
+
+// What the application forks (multiprocessing) must keep no listening socket, no connection and no
+// channel alive after the worker has closed its own.
+void Worker::close_in_forked_child() noexcept {
+  Worker* worker = std::exchange(worker_of_this_process, nullptr);
+  if (!worker) return;
+  worker->server_->close_in_forked_child();
+  ::close(worker->channel_.fd());
+  ::close(worker->loop_.backend_fd());
+  regard_group_signals();
+}
+
+void Worker::booted(const std::string& interface) {
+  if (state_ != State::booting) return;
+  step(Event::booted);
+  send(ipc::Ready{interface});
+}
+
+void Worker::boot_failed(const ipc::BootFailed& failure, const std::string& traceback) {
+  UniqueFd memfd;
+  if (!traceback.empty()) {
+    if (auto made = ipc::sealed_memfd("mgr-traceback", traceback)) memfd = std::move(*made);
+  }
+  send(failure, std::move(memfd));
+}
+
+void Worker::run(std::optional<std::chrono::milliseconds> timeout) {
+  const bool poll_only = woken_ || (timeout && timeout->count() <= 0);
+  if (poll_only) {
+    loop_.run_nowait();
+  } else {
+    if (timeout) {
+      loop_.update_now();
+      timeout_->start(*timeout);
+    }
+    while (!woken_) loop_.run_once();
+    if (timeout) timeout_->stop();
+  }
+  woken_ = false;
+}
+
+void Worker::watch(int fd) {
+  watched_.reset();
+  if (fd < 0) return;
+  watched_.emplace(loop_, fd, [this](int, int) {
+    watched_ready_ = true;
+    wake();
+  });
+  watched_->start(FdWatcher::kReadable);
+}
+
+std::chrono::milliseconds Worker::time_to_leave() const {
+  return std::max(leave_by_ - loop_.now(), std::chrono::milliseconds(0));
+}
+
+void Worker::before_wait() {
+  const std::uint64_t since = record_.running_since_ns.load(std::memory_order_relaxed);
+  const std::uint64_t busy = record_.busy_ns.load(std::memory_order_relaxed);
+  record_.busy_ns.store(busy + ipc::monotonic_ns() - since, std::memory_order_relaxed);
+  record_.running_since_ns.store(0, std::memory_order_relaxed);
+}
+
+void Worker::after_wait() {
+  record_.running_since_ns.store(ipc::monotonic_ns(), std::memory_order_relaxed);
+}
+
+void Worker::on_channel() {
+  flush();
+  for (;;) {
+    if (!channel_.open()) return;
+    ipc::Record record;
+    switch (channel_.receive(record)) {
+      case ipc::Channel::ReceiveResult::none:
+        return;
+      case ipc::Channel::ReceiveResult::closed:
+        lose_supervisor();
+        return;
+      case ipc::Channel::ReceiveResult::bad:
+        log_.error("channel: a record from the supervisor was cut");
+        continue;
+      case ipc::Channel::ReceiveResult::received:
+        break;
+    }
+    auto command = ipc::decode_worker_command(record.text);
+    if (!command) {
+      log_.error("{}", command.error().message());
+      continue;
+    }
+    obey(std::move(*command), std::move(record.descriptors));
+  }
+}
+
+void Worker::obey(ipc::WorkerCommand command, std::vector<UniqueFd> descriptors) {
+  descriptors_ = std::move(descriptors);
+  struct Visitor {
+    Worker& worker;
+    void operator()(ipc::Listen& m) {
+      worker.listen_ = std::move(m);
+      worker.step(Event::listen);
+    }
+    void operator()(ipc::Release& m) {
+      worker.release_ = std::move(m);
+      worker.step(Event::release);
+    }
+    void operator()(ipc::Hold&) { worker.step(Event::hold); }
+    void operator()(ipc::Drain& m) {
+      worker.drain_ = m;
+      worker.step(Event::drain);
+    }
+    void operator()(ipc::Quit&) { worker.step(Event::quit); }
+    void operator()(ipc::TryAccept&) { worker.server_->try_accept(); }
+    void operator()(ipc::CloseAfterResponse&) { worker.server_->close_after_response(); }
+  };
+  std::visit(Visitor{*this}, command);
+  descriptors_.clear();
+}
+
+void Worker::lose_supervisor() {
+  channel_watcher_.reset();
+  channel_.close();
+  unsent_.clear();
+  regard_group_signals();
+  if (state_ != State::leaving) log_.warning("the supervisor is gone: finishing, then leaving");
+  drain_ = ipc::Drain{.take_queued = false, .timeout_ms = graceful_timeout_.count()};
+  step(Event::supervisor_gone);
+}
+
+void Worker::step(Event event) {
+  const Step to = next(state_, event);
+  state_ = to.state;
+  act(to.action);
+}
+
+void Worker::act(Action action) {
+  switch (action) {
+    case Action::none:
+    case Action::send_ready:
+      return;
+    case Action::accept:
+      return accept();
+    case Action::release:
+      for (const std::uint64_t id : release_.ids) {
+        if (server_->has_listener(id)) server_->remove_listener(id, server::Server::Queued::leave);
+      }
+      return;
+    case Action::stop_accepting:
+      server_->remove_all_listeners(server::Server::Queued::leave);
+      send(ipc::StoppedAccepting{});
+      return;
+    case Action::begin_drain:
+      return begin_drain();
+    case Action::tighten_deadline:
+      return tighten_deadline();
+    case Action::shut_down:
+      return leave(Leave::shut_down);
+    case Action::cut_and_shut_down:
+      return leave(Leave::cut);
+    case Action::leave_now:
+      return leave(Leave::now);
+    case Action::exit_now:
+      ::_exit(0);
+  }
+}
+
+void Worker::accept() {
+  if (listen_.entries.size() != descriptors_.size()) {
+    log_.error("channel: {} sockets announced, {} came", listen_.entries.size(), descriptors_.size());
+    return;
+  }
+  for (std::size_t i = 0; i < listen_.entries.size(); ++i) {
+    const auto& entry = listen_.entries[i];
+    if (server_->has_listener(entry.id)) continue;
+    const auto sharing =
+        entry.shared ? server::Server::Sharing::shared : server::Server::Sharing::own;
+    server_->add_listener(entry.id, std::move(descriptors_[i]), entry.address, sharing);
+  }
+}
+
+void Worker::begin_drain() {
+  const auto queued = drain_.take_queued ? server::Server::Queued::take : server::Server::Queued::leave;
+  server_->remove_all_listeners(queued);
+  send(ipc::StoppedAccepting{});
+  const auto timeout = std::chrono::milliseconds(drain_.timeout_ms);
+  loop_.update_now();
+  leave_by_ = loop_.now() + timeout;
+  deadline_->start(timeout);
+  last_resort_->arm(timeout + kLastResortSlack);
+  server_->drain([this] { step(Event::idle); });
+}
+
+void Worker::tighten_deadline() {
+  const auto timeout = std::chrono::milliseconds(drain_.timeout_ms);
+  loop_.update_now();
+  if (loop_.now() + timeout >= leave_by_) return;
+  leave_by_ = loop_.now() + timeout;
+  deadline_->start(timeout);
+  last_resort_->arm(timeout + kLastResortSlack);
+}
+
+void Worker::leave(Leave how) {
+  if (how != Leave::shut_down) {
+    server_->remove_all_listeners(server::Server::Queued::leave);
+    server_->close_connections();
+    leave_by_ = loop_.now() + kShutdownGrace;
+    deadline_->start(kShutdownGrace);
+    last_resort_->arm(kShutdownGrace + kLastResortSlack);
+  }
+  host_.on_leave(how);
+  wake();
+}
+
+void Worker::send(const ipc::WorkerMessage& message, UniqueFd attachment) {
+  if (!channel_.open()) return;
+  unsent_.push_back({ipc::encode(message), std::move(attachment)});
+  flush();
+}
+
+void Worker::flush() {
+  while (!unsent_.empty()) {
+    const Outgoing& first = unsent_.front();
+    std::vector<int> attached;
+    if (first.attachment) attached.push_back(first.attachment.get());
+    const auto result = channel_.send(first.text, attached);
+    if (result == ipc::Channel::SendResult::would_block) break;
+    unsent_.pop_front();  // sent, or the supervisor is gone, which the next read will tell
+  }
+  if (!channel_watcher_) return;
+  channel_watcher_->start(unsent_.empty() ? FdWatcher::kReadable
+                                          : FdWatcher::kReadable | FdWatcher::kWritable);
+}
+
+}  // namespace mgr::worker

@@ -1,0 +1,128 @@
+#pragma once
+
+#include <chrono>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/base/log.h"
+#include "common/ipc/channel.h"
+#include "common/ipc/messages.h"
+#include "common/ipc/scoreboard.h"
+#include "common/loop/event_loop.h"
+#include "common/server/server.h"
+#include "common/settings/settings.h"
+#include "worker/life/last_resort.h"
+#include "worker/life/life.h"
+#include "worker/life/mold.h"
+
+namespace mgr::worker {
+
+// How the application is to end.
+enum class Leave {
+  shut_down,  // nothing is in flight: lifespan shutdown, then exit 0
+  cut,        // connections were cut: cancel what runs, lifespan shutdown, then exit 0
+  now,        // cut, and no lifespan: exit 0
+};
+
+// The application's side of a worker. Calls come from inside the loop's turn: mark, and act later.
+class Host {
+ public:
+  virtual void on_leave(Leave how) noexcept = 0;
+
+ protected:
+  ~Host() = default;
+};
+
+// One worker process: its loop, its HTTP server, its channel to the supervisor and its record in the
+// scoreboard. Made after the fork; one in a process. The application, the host, the log and the
+// record must outlive it.
+//
+// It never exits by itself but for Action::exit_now: the host runs it until on_leave() and then ends
+// the process.
+class Worker {
+ public:
+  Worker(Identity identity, const Settings& settings, server::Application& application, Host& host,
+         ipc::WorkerRecord& record, Log& log);
+  ~Worker();
+  Worker(const Worker&) = delete;
+
+  EventLoop& loop() { return loop_; }
+  server::Server& server() { return *server_; }
+  State state() const { return state_; }
+
+  // The application is loaded and started: tells the supervisor.
+  void booted(const std::string& interface);
+  // It is not: tells the supervisor why. The host ends the process with `failure.exit_status`.
+  void boot_failed(const ipc::BootFailed& failure, const std::string& traceback);
+
+  // Turns the loop until wake() was called or `timeout` has passed (nullopt: without limit), at
+  // least once. Touches no Python.
+  void run(std::optional<std::chrono::milliseconds> timeout);
+  // From a callback of the loop: run() returns after this turn.
+  void wake() { woken_ = true; }
+  // Wakes run() while `fd` (borrowed) is readable; see take_watched_ready(). -1: no more.
+  void watch(int fd);
+  // The watched descriptor was readable since the last call.
+  bool take_watched_ready() { return std::exchange(watched_ready_, false); }
+  // Kills the process (SIGKILL) if it still exists then.
+  void arm_last_resort(std::chrono::milliseconds delay) { last_resort_->arm(delay); }
+  // What is left of the time to leave; zero once it is over.
+  std::chrono::milliseconds time_to_leave() const;
+
+ private:
+  void step(Event event);
+  void act(Action action);
+  void on_channel();
+  void obey(ipc::WorkerCommand command, std::vector<UniqueFd> descriptors);
+  void lose_supervisor();
+  void accept();
+  void begin_drain();
+  void tighten_deadline();
+  void leave(Leave how);
+  void stop_accepting();
+  void send(const ipc::WorkerMessage& message, UniqueFd attachment = {});
+  void flush();
+  void before_wait();
+  void after_wait();
+  static void close_in_forked_child() noexcept;
+
+  // Time that an application has to shut down after its connections were cut.
+  static constexpr std::chrono::milliseconds kShutdownGrace{1000};
+  // How much later than its deadline a worker that does not turn is killed.
+  static constexpr std::chrono::milliseconds kLastResortSlack{2000};
+
+  struct Outgoing {
+    std::string text;
+    UniqueFd attachment;
+  };
+
+  State state_ = State::booting;
+  const std::chrono::milliseconds graceful_timeout_;
+  ipc::Channel channel_;
+  ipc::WorkerRecord& record_;
+  Host& host_;
+  Log& log_;
+  EventLoop loop_;
+  std::optional<LastResort> last_resort_;
+  std::unique_ptr<server::Server> server_;
+  std::optional<FdWatcher> channel_watcher_;
+  std::optional<FdWatcher> watched_;
+  std::optional<Timer> timeout_;
+  std::optional<Timer> deadline_;
+  std::optional<TurnWatcher> turns_;
+  std::deque<Outgoing> unsent_;
+  std::chrono::milliseconds leave_by_{0};  // on the loop's clock
+  bool woken_ = false;
+  bool watched_ready_ = false;
+
+  // What the command being obeyed brought, for the action that it leads to.
+  ipc::Listen listen_;
+  ipc::Release release_;
+  ipc::Drain drain_;
+  std::vector<UniqueFd> descriptors_;
+};
+
+}  // namespace mgr::worker

@@ -1,0 +1,79 @@
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "common/base/log.h"
+#include "common/server/exchange.h"
+#include "worker/life/worker.h"
+#include "worker/python/py.h"
+#include "worker/python/request.h"
+#include "worker/python/scope.h"
+
+namespace mgr::python {
+
+// Brings what the server does to Python. Its callbacks from the loop only note exchanges; dispatch()
+// acts on one batch of notes, with the GIL held, between two turns of the loop. So Python never runs
+// inside uv_run.
+// Owned by the worker's Python object; outlives the server.
+class Dispatcher final : public server::Application, public worker::Host {
+ public:
+  explicit Dispatcher(const Log& log) : log_(log) {}
+
+  enum class Style { single_callable, double_callable };  // ASGI 3, ASGI 2
+  enum class Start { eager, queued };                     // eager_start of asyncio.Task
+  struct Callables {
+    Ref application;
+    Ref loop;           // the running asyncio loop
+    Ref log_exception;  // log_exception(request line, exception)
+    Ref state;          // the lifespan's state dict
+    std::string root_path;
+    Style style = Style::single_callable;
+    Start start = Start::queued;
+  };
+  // Before the loop turns. `on_leave("shut_down" | "cut" | "now")` is called from dispatch().
+  void attach(worker::Worker& worker, Ref on_leave);
+  // Before the first request. False with an exception set.
+  bool open(Callables callables);
+  // Requests go through loop.create_task() while the application has set a task factory.
+  void use_create_task(bool use) { use_create_task_ = use; }
+
+  // server::Application and worker::Host: without the GIL.
+  void on_request(server::Exchange& exchange) noexcept override;
+  void on_leave(worker::Leave how) noexcept override;
+
+  // Starts a task for each new request, wakes the waiting ones, tells of the end. False with an
+  // exception set only for on_leave's.
+  bool dispatch();
+  bool has_work() const { return !fresh_.empty() || !woken_.empty() || leave_; }
+
+  // Called by requests.
+  void mark(Request& request) noexcept;
+  void forget(Request& request);
+  Ref build_scope(const server::Request& request) { return scopes_->build(request); }
+  const Callables& callables() const { return callables_; }
+  const Log& log() const { return log_; }
+  void log_exception(const std::string& line, PyObject* exception);
+  std::vector<server::HeaderField>& scratch_headers() { return scratch_headers_; }
+
+ private:
+  void start(server::Exchange& exchange);
+  Ref make_task(PyObject* coroutine);
+  bool tell_leave();
+
+  const Log& log_;
+  Callables callables_;
+  Ref on_leave_;
+  worker::Worker* worker_ = nullptr;
+  std::optional<ScopeBuilder> scopes_;
+  Ref task_arguments_;  // {"loop": loop, "eager_start": True}
+  bool use_create_task_ = false;
+  std::vector<server::Exchange*> fresh_;
+  std::vector<server::Exchange*> batch_;
+  std::vector<Request*> woken_;
+  std::vector<PyObject*> running_;  // a reference to each request that has not concluded
+  std::optional<worker::Leave> leave_;
+  std::vector<server::HeaderField> scratch_headers_;
+};
+
+}  // namespace mgr::python

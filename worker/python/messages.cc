@@ -1,0 +1,229 @@
+// What receive() gives and send() takes: ASGI's HTTP messages (spec www.rst 2.4).
+
+#include <cstring>
+
+#include "worker/python/constants.h"
+#include "worker/python/dispatcher.h"
+#include "worker/python/module.h"
+#include "worker/python/request.h"
+
+namespace mgr::python {
+namespace {
+
+using server::Exchange;
+
+bool is(PyObject* text, PyObject* constant) {
+  return text == constant || PyUnicode_Compare(text, constant) == 0;
+}
+
+// A contiguous block of bytes borrowed from bytes or from any other object with a buffer.
+class Block {
+ public:
+  explicit Block(PyObject* object) {
+    if (!object) {
+      ok_ = true;
+      return;
+    }
+    char* data = nullptr;
+    Py_ssize_t size = 0;
+    if (PyBytes_Check(object)) {
+      ok_ = PyBytes_AsStringAndSize(object, &data, &size) == 0;
+      view_ = {data, static_cast<std::size_t>(size)};
+      return;
+    }
+    if (PyObject_GetBuffer(object, &buffer_, PyBUF_SIMPLE) != 0) return;
+    ok_ = held_ = true;
+    view_ = {static_cast<const char*>(buffer_.buf), static_cast<std::size_t>(buffer_.len)};
+  }
+  ~Block() {
+    if (held_) PyBuffer_Release(&buffer_);
+  }
+  Block(const Block&) = delete;
+  bool ok() const { return ok_; }
+  std::string_view view() const { return view_; }
+
+ private:
+  Py_buffer buffer_{};
+  std::string_view view_;
+  bool ok_ = false;
+  bool held_ = false;
+};
+
+bool bytes_view(PyObject* object, std::string_view& view) {
+  char* data = nullptr;
+  Py_ssize_t size = 0;
+  if (!PyBytes_Check(object)) {
+    PyErr_Format(PyExc_TypeError, "names and values of 'headers' are bytes, not %R", object);
+    return false;
+  }
+  if (PyBytes_AsStringAndSize(object, &data, &size) != 0) return false;
+  view = {data, static_cast<std::size_t>(size)};
+  return true;
+}
+
+// Item `index` of a list or tuple, borrowed.
+PyObject* item(PyObject* sequence, Py_ssize_t index) {
+  return PyList_Check(sequence) ? PyList_GetItem(sequence, index) : PyTuple_GetItem(sequence, index);
+}
+
+// `object` as list or tuple; `kept` owns the copy that any other iterable needs.
+PyObject* as_sequence(PyObject* object, std::vector<Ref>& kept, const char* message) {
+  if (PyList_Check(object) || PyTuple_Check(object)) return object;
+  Ref copy = Ref::take(PySequence_Fast(object, message));
+  if (!copy) return nullptr;
+  kept.push_back(std::move(copy));
+  return kept.back().get();
+}
+
+PyObject* required(PyObject* message, PyObject* key) {
+  PyObject* value = PyDict_GetItemWithError(message, key);
+  if (!value && !PyErr_Occurred()) PyErr_SetObject(PyExc_KeyError, key);
+  return value;
+}
+
+}  // namespace
+
+bool Request::over() const {
+  return !exchange_ || exchange_->response_complete() || exchange_->disconnected();
+}
+
+PyObject* Request::disconnect_message() const {
+  const Constants& c = constants();
+  Ref message = Ref::take(PyDict_New());
+  if (!message || PyDict_SetItem(message.get(), c.type, c.http_disconnect) != 0) return nullptr;
+  return message.release();
+}
+
+PyObject* Request::take_message() {
+  if (over()) return disconnect_message();
+  if (body_given_) return nullptr;
+  if (!asked_) {
+    asked_ = true;
+    exchange_->want_body();
+  }
+  const std::string_view available = exchange_->body();
+  const bool complete = exchange_->body_complete();
+  if (available.empty() && !complete) return nullptr;
+  const Constants& c = constants();
+  Ref message = Ref::take(PyDict_New());
+  Ref body = available.empty() ? Ref::borrow(c.empty_bytes) : bytes(available);
+  if (!message || !body || PyDict_SetItem(message.get(), c.type, c.http_request) != 0 ||
+      PyDict_SetItem(message.get(), c.body, body.get()) != 0 ||
+      PyDict_SetItem(message.get(), c.more_body, complete ? Py_False : Py_True) != 0) {
+    return nullptr;
+  }
+  body_given_ = complete;
+  if (!available.empty()) exchange_->consume(available.size());
+  return message.release();
+}
+
+Request::Flow Request::flow() const {
+  if (!exchange_ || exchange_->response_complete()) return Flow::open;
+  if (exchange_->disconnected()) return Flow::gone;
+  return full_ ? Flow::full : Flow::open;
+}
+
+void Request::raise_disconnected() {
+  PyErr_SetString(client_disconnected(), "the client has disconnected");
+}
+
+Request::Sent Request::send(PyObject* message) {
+  const Constants& c = constants();
+  if (!PyDict_Check(message)) {
+    PyErr_Format(PyExc_TypeError, "an ASGI message is a dict, not %R", message);
+    return Sent::failed;
+  }
+  PyObject* type = required(message, c.type);
+  if (!type) return Sent::failed;
+  if (PyUnicode_Check(type)) {
+    if (is(type, c.http_response_start)) return send_start(message);
+    if (is(type, c.http_response_body)) return send_body(message);
+  }
+  PyErr_Format(PyExc_RuntimeError,
+               "unexpected ASGI message %R: 'http.response.start' and 'http.response.body' are known",
+               type);
+  return Sent::failed;
+}
+
+bool Request::collect_headers(PyObject* headers, std::vector<Ref>& kept) {
+  auto& fields = dispatcher_.scratch_headers();
+  fields.clear();
+  PyObject* list = as_sequence(headers, kept, "'headers' is no iterable");
+  if (!list) return false;
+  const Py_ssize_t count = PySequence_Size(list);
+  for (Py_ssize_t i = 0; i < count; ++i) {
+    PyObject* pair = as_sequence(item(list, i), kept, "an item of 'headers' is no iterable");
+    if (!pair) return false;
+    if (PySequence_Size(pair) != 2) {
+      PyErr_SetString(PyExc_ValueError, "an item of 'headers' is not a pair of name and value");
+      return false;
+    }
+    server::HeaderField field;
+    if (!bytes_view(item(pair, 0), field.name) || !bytes_view(item(pair, 1), field.value)) return false;
+    fields.push_back(field);
+  }
+  return true;
+}
+
+Request::Sent Request::send_start(PyObject* message) {
+  const Constants& c = constants();
+  PyObject* status = required(message, c.status);
+  if (!status) return Sent::failed;
+  const long code = PyLong_AsLong(status);
+  if (code == -1 && PyErr_Occurred()) return Sent::failed;
+  std::vector<Ref> kept;
+  PyObject* headers = PyDict_GetItemWithError(message, c.headers);
+  if (!headers && PyErr_Occurred()) return Sent::failed;
+  if (headers && !collect_headers(headers, kept)) return Sent::failed;
+  if (!headers) dispatcher_.scratch_headers().clear();
+  if (!exchange_ || exchange_->response_complete()) return Sent::done;
+  const int checked = code < 0 || code > 999 ? 0 : static_cast<int>(code);
+  return outcome_of(exchange_->send_head(checked, dispatcher_.scratch_headers()),
+                    "http.response.start", true);
+}
+
+Request::Sent Request::send_body(PyObject* message) {
+  const Constants& c = constants();
+  PyObject* body = PyDict_GetItemWithError(message, c.body);
+  if (!body && PyErr_Occurred()) return Sent::failed;
+  PyObject* more = PyDict_GetItemWithError(message, c.more_body);
+  if (!more && PyErr_Occurred()) return Sent::failed;
+  const int is_more = more ? PyObject_IsTrue(more) : 0;
+  if (is_more < 0) return Sent::failed;
+  Block block(body);
+  if (!block.ok()) return Sent::failed;
+  if (!exchange_ || exchange_->response_complete()) return Sent::done;
+  const auto result = exchange_->send_body(block.view(), is_more != 0);
+  if (result == Exchange::SendResult::full) full_ = true;
+  if (is_more == 0 && !receivers_.empty()) dispatcher_.mark(*this);  // http.disconnect is due
+  return outcome_of(result, "http.response.body", is_more != 0);
+}
+
+Request::Sent Request::outcome_of(Exchange::SendResult result, const char* type, bool more) {
+  switch (result) {
+    case Exchange::SendResult::sent:
+      return Sent::done;
+    case Exchange::SendResult::full:
+      return more ? Sent::full : Sent::done;
+    case Exchange::SendResult::closed:
+      raise_disconnected();
+      return Sent::failed;
+    case Exchange::SendResult::too_long:
+      PyErr_SetString(PyExc_RuntimeError, "the response is longer than its Content-Length");
+      return Sent::failed;
+    case Exchange::SendResult::too_short:
+      PyErr_SetString(PyExc_RuntimeError, "the response is shorter than its Content-Length");
+      return Sent::failed;
+    case Exchange::SendResult::bad_head:
+      PyErr_SetString(PyExc_ValueError,
+                      "the status is not in 100..999, or HTTP forbids a header's name or value");
+      return Sent::failed;
+    case Exchange::SendResult::wrong_order:
+      PyErr_Format(PyExc_RuntimeError, "unexpected ASGI message '%s': the response has %s", type,
+                   exchange_->head_sent() ? "started" : "not started");
+      return Sent::failed;
+  }
+  return Sent::failed;
+}
+
+}  // namespace mgr::python

@@ -1,0 +1,45 @@
+"""asyncio over the worker's own loop: CPython's event loop with our selector."""
+
+import asyncio
+import selectors
+import signal
+
+
+class CoreSelector(selectors.EpollSelector):
+    """Descriptors that asyncio watches have an epoll set of their own, which the worker's loop
+    watches as one descriptor; only when that is readable is the set asked."""
+
+    def __init__(self, worker):
+        super().__init__()
+        self._worker = worker
+        self._turn = worker.select
+        worker.watch(self.fileno())
+
+    def select(self, timeout=None):
+        if self._turn(timeout):
+            return super().select(0)
+        return []
+
+    def close(self):
+        self._worker.watch(-1)
+        super().close()
+
+
+class MgrLoop(asyncio.SelectorEventLoop):
+    def __init__(self, worker):
+        self._worker = worker
+        super().__init__(CoreSelector(worker))
+
+    def wake_on_signals(self):
+        """Python's signal handlers run when the loop wakes: every signal must wake it."""
+        signal.set_wakeup_fd(self._csock.fileno(), warn_on_full_buffer=False)
+
+    def remove_signal_handler(self, sig):
+        removed = super().remove_signal_handler(sig)
+        if not self._signal_handlers:
+            self.wake_on_signals()
+        return removed
+
+    def set_task_factory(self, factory):
+        super().set_task_factory(factory)
+        self._worker.use_create_task(factory is not None)

@@ -1,0 +1,119 @@
+"""The life of a worker in Python, from its fork to its exit status."""
+
+import asyncio
+import os
+import sys
+import threading
+import time
+
+from mgr_host import errors, load
+from mgr_host.lifespan import Lifespan, StartupFailed
+from mgr_host.loop import MgrLoop
+
+# How long a worker that must leave now waits for its cancelled tasks.
+QUICK = 0.5
+
+
+def run(worker, application, settings):
+    """Serves until the supervisor says otherwise; returns the exit status."""
+    life = Life(worker, application, settings)
+    status = life.run()
+    bound_the_end(worker, life.deadline(), status)
+    return status
+
+
+class Life:
+    def __init__(self, worker, application, settings):
+        self.worker = worker
+        self.application = application
+        self.settings = settings
+        self.leaving = None  # a future: how to leave
+        worker.open(self.on_leave)
+        self.loop = MgrLoop(worker)
+        self.leaving = self.loop.create_future()
+
+    def on_leave(self, how):
+        if self.leaving is not None and not self.leaving.done():
+            self.leaving.set_result(how)
+
+    def deadline(self):
+        return time.monotonic() + max(self.worker.time_to_leave(), QUICK)
+
+    def run(self):
+        asyncio.set_event_loop(self.loop)
+        self.loop.wake_on_signals()
+        if self.application is None:
+            try:
+                self.application = load.load(self.settings["app"], self.settings["interface"])
+            except load.Failure as failure:
+                self.worker.boot_failed(failure.stage, failure.error, failure.traceback, 4)
+                return 4
+        try:
+            return self.loop.run_until_complete(self.serve())
+        finally:
+            self.close_loop()
+
+    async def serve(self):
+        lifespan = Lifespan(self.application, self.settings["lifespan"], self.worker.log)
+        starting = asyncio.ensure_future(lifespan.startup())
+        await asyncio.wait({starting, self.leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            await self.cancel_tasks(QUICK)
+            return 0
+        try:
+            starting.result()
+        except StartupFailed as failure:
+            self.worker.boot_failed("lifespan", failure.error, failure.traceback, 3)
+            await self.cancel_tasks(QUICK)
+            return 3
+        self.worker.host(self.application.call, self.loop, self.log_exception, lifespan.state,
+                         self.application.double_callable, sys.version_info >= (3, 12))
+        self.worker.ready(self.application.interface)
+        await self.leave(await self.leaving, lifespan)
+        return 0
+
+    async def leave(self, how, lifespan):
+        if how != "shut_down":
+            await self.cancel_tasks(QUICK, keep=lifespan.task)
+        if how != "now":
+            with errors.ignored(asyncio.TimeoutError):
+                await asyncio.wait_for(lifespan.shutdown(), max(self.worker.time_to_leave(), QUICK))
+        await self.cancel_tasks(QUICK if how == "now" else max(self.worker.time_to_leave(), QUICK))
+        await self.loop.shutdown_asyncgens()
+
+    async def cancel_tasks(self, seconds, keep=None):
+        """Cancels what still runs (but this), and gives it so long to end."""
+        others = [task for task in asyncio.all_tasks()
+                  if task is not asyncio.current_task() and task is not keep]
+        for task in others:
+            task.cancel()
+        if others:
+            await asyncio.wait(others, timeout=seconds)
+        for task in others:
+            if task.done() and not task.cancelled():
+                task.exception()  # looked at: else the collector complains about it
+
+    def log_exception(self, line, exception):
+        if errors.is_only_a_disconnect(exception):
+            self.worker.log("debug", f"{line}: the client has disconnected")
+        else:
+            self.worker.log("error", f"{line}: the application failed\n{errors.full(exception)}")
+
+    def close_loop(self):
+        executor = self.loop._default_executor
+        if executor is not None:
+            executor.shutdown(wait=False, cancel_futures=True)
+            self.loop._default_executor = None
+        asyncio.set_event_loop(None)
+
+
+def bound_the_end(worker, deadline, status):
+    """The interpreter's end waits for threads and exit handlers without limit: where they take
+    longer than the time to leave, the process ends without them."""
+    def end():
+        time.sleep(max(deadline - time.monotonic(), 0))
+        running = [thread.name for thread in threading.enumerate() if not thread.daemon]
+        worker.log("warning", "ended without waiting for what still runs: " + ", ".join(running))
+        os._exit(status)
+
+    threading.Thread(target=end, name="mgr end", daemon=True).start()

@@ -1,0 +1,39 @@
+#include "worker/python/module.h"
+
+#include "worker/python/request.h"
+
+namespace mgr::python {
+namespace {
+
+PyObject* disconnected_error = nullptr;
+
+PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT, "_mgr_core", "The part of mgr that lives in the application's interpreter.",
+    -1, nullptr, nullptr, nullptr, nullptr, nullptr,
+};
+
+bool make_errors(PyObject* module) {
+  disconnected_error = PyErr_NewExceptionWithDoc(
+      "_mgr_core.ClientDisconnected", "Raised by send() once the client is gone (ASGI 2.4).",
+      PyExc_ConnectionError, nullptr);
+  if (!disconnected_error) return false;
+  Py_INCREF(disconnected_error);
+  return PyModule_AddObject(module, "ClientDisconnected", disconnected_error) == 0;
+}
+
+}  // namespace
+
+PyObject* client_disconnected() { return disconnected_error; }
+
+}  // namespace mgr::python
+
+extern "C" __attribute__((visibility("default"))) PyObject* PyInit__mgr_core() {
+  using namespace mgr::python;
+  Ref module = Ref::take(PyModule_Create(&definition));
+  if (!module) return nullptr;
+  PyObject* m = module.get();
+  if (!make_errors(m) || !Request::make_types(m) || !make_mold_type(m) || !make_worker_type(m)) {
+    return nullptr;
+  }
+  return module.release();
+}

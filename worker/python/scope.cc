@@ -1,0 +1,162 @@
+#include "worker/python/scope.h"
+
+#include "worker/python/constants.h"
+
+namespace mgr::python {
+namespace {
+
+constexpr std::string_view kCommonNames[] = {
+    "accept", "accept-charset", "accept-encoding", "accept-language", "authorization",
+    "cache-control", "connection", "content-encoding", "content-length", "content-type", "cookie",
+    "date", "dnt", "expect", "forwarded", "from", "host", "if-match", "if-modified-since",
+    "if-none-match", "if-range", "if-unmodified-since", "keep-alive", "origin", "pragma", "priority",
+    "proxy-authorization", "range", "referer", "sec-ch-ua", "sec-ch-ua-mobile",
+    "sec-ch-ua-platform", "sec-fetch-dest", "sec-fetch-mode", "sec-fetch-site", "sec-fetch-user",
+    "te", "traceparent", "tracestate", "trailer", "transfer-encoding", "upgrade",
+    "upgrade-insecure-requests", "user-agent", "via", "x-api-key", "x-correlation-id",
+    "x-csrf-token", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto",
+    "x-real-ip", "x-request-id", "x-requested-with"};
+
+std::size_t hash_of(std::string_view text) {
+  std::uint32_t hash = 2166136261u;
+  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 16777619u;
+  return hash ^ (hash >> 16);
+}
+
+int hex_digit(char c) {
+  if (c >= '0' && c <= '9') return c - '0';
+  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
+  return -1;
+}
+
+bool is_plain(std::string_view path) {
+  for (const char c : path) {
+    if (c == '%' || static_cast<unsigned char>(c) >= 0x80) return false;
+  }
+  return true;
+}
+
+// RFC 3986 2.1; a `%` that starts no escape stays.
+void percent_decode(std::string_view text, std::string& out) {
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '%' && i + 2 < text.size()) {
+      const int high = hex_digit(text[i + 1]);
+      const int low = hex_digit(text[i + 2]);
+      if (high >= 0 && low >= 0) {
+        out += static_cast<char>(high * 16 + low);
+        i += 2;
+        continue;
+      }
+    }
+    out += text[i];
+  }
+}
+
+bool set(PyObject* dict, PyObject* key, Ref value) {
+  return value && PyDict_SetItem(dict, key, value.get()) == 0;
+}
+
+}  // namespace
+
+HeaderNames::HeaderNames() {
+  for (const std::string_view name : kCommonNames) {
+    std::size_t at = hash_of(name) % kBuckets;
+    while (entries_[at].bytes) at = (at + 1) % kBuckets;
+    entries_[at] = {name, bytes(name).release()};
+  }
+}
+
+PyObject* HeaderNames::get(std::string_view name) const {
+  for (std::size_t at = hash_of(name) % kBuckets; entries_[at].bytes; at = (at + 1) % kBuckets) {
+    if (entries_[at].name != name) continue;
+    Py_INCREF(entries_[at].bytes);
+    return entries_[at].bytes;
+  }
+  return bytes(name).release();
+}
+
+PyObject* EndpointTuples::get(const server::Endpoint* endpoint) {
+  if (!endpoint) return none();
+  Entry& entry = entries_[static_cast<unsigned>(endpoint->port) % entries_.size()];
+  const int port = endpoint->is_unix ? -2 : endpoint->port;
+  if (entry.tuple && entry.port == port && entry.host == endpoint->host) return entry.tuple.new_ref();
+  Ref tuple = endpoint->is_unix
+                  ? Ref::take(Py_BuildValue("(sO)", endpoint->host.c_str(), Py_None))
+                  : Ref::take(Py_BuildValue("(si)", endpoint->host.c_str(), endpoint->port));
+  if (!tuple) return nullptr;
+  PyObject* result = tuple.new_ref();
+  entry = Entry{endpoint->host, port, std::move(tuple)};
+  return result;
+}
+
+ScopeBuilder::ScopeBuilder(PyObject* state, std::string root_path)
+    : state_(Ref::borrow(state)), root_path_(std::move(root_path)) {
+  const char* const methods[] = {"GET", "POST", "PUT", "DELETE", "HEAD", "PATCH", "OPTIONS"};
+  for (std::size_t i = 0; i < methods_.size(); ++i) {
+    methods_[i] = {methods[i], PyUnicode_InternFromString(methods[i])};
+  }
+  const Constants& c = constants();
+  asgi_ = Ref::take(Py_BuildValue("{ssss}", "version", "3.0", "spec_version", "2.4"));
+  Ref root = string(root_path_);
+  if (!asgi_ || !root) return;
+  template_ = Ref::take(Py_BuildValue(
+      "{OOOOOOOOOOOOOOOOOOOOOOOOOOOO}", c.type, c.http, c.asgi, Py_None, c.http_version, c.version_11,
+      c.server, Py_None, c.client, Py_None, c.scheme, c.http, c.method, Py_None, c.root_path,
+      root.get(), c.path, Py_None, c.raw_path, Py_None, c.query_string, c.empty_bytes, c.headers,
+      Py_None, c.state, Py_None, c.extensions, Py_None));
+}
+
+Ref ScopeBuilder::method_of(std::string_view method) {
+  for (const auto& [name, object] : methods_) {
+    if (name == method) return Ref::borrow(object);
+  }
+  return string(method);
+}
+
+Ref ScopeBuilder::path_of(std::string_view raw_path) {
+  if (root_path_.empty() && is_plain(raw_path)) return string(raw_path);
+  decoded_ = root_path_;
+  percent_decode(raw_path, decoded_);
+  return string(decoded_);
+}
+
+Ref ScopeBuilder::headers_of(const std::vector<server::HeaderField>& fields) {
+  Ref list = Ref::take(PyList_New(static_cast<Py_ssize_t>(fields.size())));
+  if (!list) return list;
+  for (std::size_t i = 0; i < fields.size(); ++i) {
+    Ref pair = Ref::take(PyTuple_New(2));
+    if (!pair) return pair;
+    PyObject* name = names_.get(fields[i].name);
+    PyObject* value = bytes(fields[i].value).release();
+    PyTuple_SetItem(pair.get(), 0, name);
+    PyTuple_SetItem(pair.get(), 1, value);
+    if (!name || !value) return {};
+    PyList_SetItem(list.get(), static_cast<Py_ssize_t>(i), pair.release());
+  }
+  return list;
+}
+
+Ref ScopeBuilder::build(const server::Request& request) {
+  const Constants& c = constants();
+  Ref scope = Ref::take(PyDict_Copy(template_.get()));
+  if (!scope) return scope;
+  PyObject* dict = scope.get();
+  bool ok = set(dict, c.asgi, Ref::take(PyDict_Copy(asgi_.get()))) &&
+            set(dict, c.method, method_of(request.method)) &&
+            set(dict, c.path, path_of(request.raw_path)) &&
+            set(dict, c.raw_path, bytes(request.raw_path)) &&
+            set(dict, c.headers, headers_of(request.headers)) &&
+            set(dict, c.client, Ref::take(endpoints_.get(request.client))) &&
+            set(dict, c.server, Ref::take(endpoints_.get(request.server))) &&
+            set(dict, c.state, Ref::take(PyDict_Copy(state_.get()))) &&
+            set(dict, c.extensions, Ref::take(PyDict_New()));
+  if (ok && !request.query.empty()) ok = set(dict, c.query_string, bytes(request.query));
+  if (ok && request.scheme == "https") ok = PyDict_SetItem(dict, c.scheme, c.https) == 0;
+  if (ok && request.version == server::HttpVersion::http10) {
+    ok = PyDict_SetItem(dict, c.http_version, c.version_10) == 0;
+  }
+  return ok ? std::move(scope) : Ref();
+}
+
+}  // namespace mgr::python

@@ -1,0 +1,223 @@
+// _mgr_core.Worker: the worker as Python sees it (worker/life/worker.h and the dispatcher).
+
+#include "worker/python/worker_type.h"
+
+#include <chrono>
+#include <cmath>
+#include <memory>
+#include <optional>
+#include <string_view>
+
+#include "worker/life/worker.h"
+#include "worker/python/constants.h"
+#include "worker/python/dispatcher.h"
+#include "worker/python/module.h"
+
+namespace mgr::python {
+namespace {
+
+using std::chrono::milliseconds;
+
+// asyncio's own limit of one wait.
+constexpr double kLongestWait = 24 * 3600;
+
+struct Parts {
+  worker::Mold& mold;
+  worker::Identity identity;
+  int slot;
+  Log log;
+  Dispatcher dispatcher;
+  std::optional<worker::Worker> worker;
+
+  Parts(worker::Mold& from, worker::Identity who)
+      : mold(from),
+        identity(std::move(who)),
+        slot(identity.slot),
+        log(worker::log_for(from.settings(), "worker " + std::to_string(slot))),
+        dispatcher(log) {}
+};
+
+struct WorkerObject {
+  PyObject ob_base;
+  Parts* parts;  // for the life of the process: interpreter finalization must not undo the loop
+  PyObject* mold;
+};
+
+PyTypeObject* worker_type = nullptr;
+
+Parts& parts_of(PyObject* self) { return *reinterpret_cast<WorkerObject*>(self)->parts; }
+
+worker::Worker* opened(PyObject* self) {
+  Parts& parts = parts_of(self);
+  if (parts.worker) return &*parts.worker;
+  PyErr_SetString(PyExc_RuntimeError, "the worker is not open");
+  return nullptr;
+}
+
+PyObject* worker_open(PyObject* self, PyObject* on_leave) {
+  Parts& parts = parts_of(self);
+  if (parts.worker) {
+    PyErr_SetString(PyExc_RuntimeError, "the worker is open");
+    return nullptr;
+  }
+  ipc::WorkerRecord& record = parts.mold.scoreboard().record(parts.identity.record);
+  parts.worker.emplace(std::move(parts.identity), parts.mold.settings(), parts.dispatcher,
+                       parts.dispatcher, record, parts.log);
+  parts.dispatcher.attach(*parts.worker, Ref::borrow(on_leave));
+  return none();
+}
+
+PyObject* worker_host(PyObject* self, PyObject* args) {
+  PyObject* application;
+  PyObject* loop;
+  PyObject* log_exception;
+  PyObject* state;
+  int double_callable;
+  int eager;
+  if (!PyArg_ParseTuple(args, "OOOO!pp", &application, &loop, &log_exception, &PyDict_Type, &state,
+                        &double_callable, &eager)) {
+    return nullptr;
+  }
+  Parts& parts = parts_of(self);
+  Dispatcher::Callables callables;
+  callables.application = Ref::borrow(application);
+  callables.loop = Ref::borrow(loop);
+  callables.log_exception = Ref::borrow(log_exception);
+  callables.state = Ref::borrow(state);
+  callables.root_path = parts.mold.settings().root_path;
+  if (double_callable) callables.style = Dispatcher::Style::double_callable;
+  if (eager) callables.start = Dispatcher::Start::eager;
+  return parts.dispatcher.open(std::move(callables)) ? none() : nullptr;
+}
+
+bool to_timeout(PyObject* object, std::optional<milliseconds>& timeout) {
+  if (object == Py_None) return true;
+  const double seconds = PyFloat_AsDouble(object);
+  if (seconds == -1.0 && PyErr_Occurred()) return false;
+  const double bounded = std::fmin(std::fmax(seconds, 0.0), kLongestWait);
+  timeout = milliseconds(static_cast<std::int64_t>(std::ceil(bounded * 1000)));
+  return true;
+}
+
+PyObject* worker_select(PyObject* self, PyObject* seconds) {
+  worker::Worker* worker = opened(self);
+  std::optional<milliseconds> timeout;
+  if (!worker || !to_timeout(seconds, timeout)) return nullptr;
+  Dispatcher& dispatcher = parts_of(self).dispatcher;
+  if (dispatcher.has_work()) timeout = milliseconds(0);
+  Py_BEGIN_ALLOW_THREADS;
+  worker->run(timeout);
+  Py_END_ALLOW_THREADS;
+  if (!dispatcher.dispatch() || PyErr_CheckSignals() != 0) return nullptr;
+  return PyBool_FromLong(worker->take_watched_ready());
+}
+
+PyObject* worker_watch(PyObject* self, PyObject* fd) {
+  worker::Worker* worker = opened(self);
+  const long number = PyLong_AsLong(fd);
+  if (!worker || (number == -1 && PyErr_Occurred())) return nullptr;
+  worker->watch(static_cast<int>(number));
+  return none();
+}
+
+PyObject* worker_use_create_task(PyObject* self, PyObject* use) {
+  parts_of(self).dispatcher.use_create_task(use == Py_True);
+  return none();
+}
+
+PyObject* worker_ready(PyObject* self, PyObject* interface) {
+  worker::Worker* worker = opened(self);
+  if (!worker) return nullptr;
+  const std::string name = utf8(interface);
+  if (PyErr_Occurred()) return nullptr;
+  worker->booted(name);
+  return none();
+}
+
+PyObject* worker_boot_failed(PyObject* self, PyObject* args) {
+  const char* stage;
+  const char* error;
+  const char* traceback;
+  int exit_status;
+  if (!PyArg_ParseTuple(args, "sssi", &stage, &error, &traceback, &exit_status)) return nullptr;
+  worker::Worker* worker = opened(self);
+  if (!worker) return nullptr;
+  worker->boot_failed(ipc::BootFailed{stage, error, exit_status}, traceback);
+  return none();
+}
+
+PyObject* worker_time_to_leave(PyObject* self, PyObject*) {
+  worker::Worker* worker = opened(self);
+  if (!worker) return nullptr;
+  return PyFloat_FromDouble(static_cast<double>(worker->time_to_leave().count()) / 1000);
+}
+
+PyObject* worker_log(PyObject* self, PyObject* args) { return write_log(parts_of(self).log, args); }
+
+PyObject* worker_slot(PyObject* self, void*) { return PyLong_FromLong(parts_of(self).slot); }
+
+PyMethodDef worker_methods[] = {
+    {"open", worker_open, METH_O,
+     "open(on_leave): makes loop, server and channel. on_leave('shut_down' | 'cut' | 'now')"},
+    {"host", worker_host, METH_VARARGS,
+     "host(application, loop, log_exception, state, double_callable, eager)"},
+    {"select", worker_select, METH_O,
+     "select(seconds or None): turns the worker's loop, starts and wakes tasks; True: the watched "
+     "descriptor is readable"},
+    {"watch", worker_watch, METH_O, "watch(fd); -1: no more"},
+    {"use_create_task", worker_use_create_task, METH_O,
+     "use_create_task(bool): start requests through loop.create_task()"},
+    {"ready", worker_ready, METH_O, "ready(interface): tells the supervisor"},
+    {"boot_failed", worker_boot_failed, METH_VARARGS,
+     "boot_failed(stage, error, traceback, exit_status): tells the supervisor"},
+    {"time_to_leave", worker_time_to_leave, METH_NOARGS, "Seconds left to leave in."},
+    {"log", worker_log, METH_VARARGS, "log(level, text)"},
+    {nullptr, nullptr, 0, nullptr},
+};
+
+PyGetSetDef worker_attributes[] = {
+    {"slot", worker_slot, nullptr, nullptr, nullptr},
+    {nullptr, nullptr, nullptr, nullptr, nullptr},
+};
+
+PyType_Slot worker_slots[] = {
+    {Py_tp_methods, worker_methods},
+    {Py_tp_getset, worker_attributes},
+    {0, nullptr},
+};
+
+PyType_Spec worker_spec = {"_mgr_core.Worker", sizeof(WorkerObject), 0,
+                           Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, worker_slots};
+
+}  // namespace
+
+PyObject* new_worker(PyObject* mold_object, worker::Mold& mold, worker::Identity identity) {
+  auto* object = PyObject_New(WorkerObject, worker_type);
+  if (!object) return nullptr;
+  Py_INCREF(mold_object);
+  object->mold = mold_object;
+  object->parts = new Parts(mold, std::move(identity));
+  return reinterpret_cast<PyObject*>(object);
+}
+
+PyObject* write_log(const Log& log, PyObject* args) {
+  const char* level;
+  const char* text;
+  if (!PyArg_ParseTuple(args, "ss", &level, &text)) return nullptr;
+  const std::string_view name = level;
+  const LogLevel as = name == "debug"     ? LogLevel::debug
+                      : name == "info"    ? LogLevel::info
+                      : name == "warning" ? LogLevel::warning
+                                          : LogLevel::error;
+  log.write(as, text);
+  return none();
+}
+
+bool make_worker_type(PyObject* module) {
+  worker_type = reinterpret_cast<PyTypeObject*>(PyType_FromSpec(&worker_spec));
+  if (!worker_type) return false;
+  Py_INCREF(reinterpret_cast<PyObject*>(worker_type));
+  return PyModule_AddObject(module, "Worker", reinterpret_cast<PyObject*>(worker_type)) == 0;
+}
+
+}  // namespace mgr::python
