@@ -133,13 +133,13 @@ std::string_view Http1Connection::read_head(std::string_view input) {
       return {};
     case HeadParser::Outcome::complete:
       input.remove_prefix(step.consumed);
-      start_exchange();
+      start_exchange(input.empty());
       return input;
   }
   return {};
 }
 
-void Http1Connection::start_exchange() {
+void Http1Connection::start_exchange(bool input_ends) {
   const RequestHead& head = exchange_->head();
   if (context_.limit_body > 0 && head.content_length > context_.limit_body) {
     return refuse(kBodyTooLarge);
@@ -147,7 +147,7 @@ void Http1Connection::start_exchange() {
   exchange_->begin(*this, peer_, context_.forwarded);
   body_.begin(head);
   body_received_ = 0;
-  continue_awaited_ = head.expects_continue;
+  continue_awaited_ = head.expects_continue && input_ends;
   state_ = State::exchange;
   context_.deadlines.disarm(reading_);
   await_body();

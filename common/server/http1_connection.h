@@ -66,7 +66,8 @@ class Http1Connection final : private SocketOwner, private DeadlineOwner {
   std::string_view read_head(std::string_view input);
   std::string_view read_body(std::string_view input);
   std::string_view drain_body(std::string_view input);
-  void start_exchange();
+  // `input_ends`: nothing after the head has come yet.
+  void start_exchange(bool input_ends);
   void on_eof();
   void settle();
   void continue_reading();
