@@ -362,6 +362,14 @@ def test_post_bodies_arrive_whole(serve):
     assert sizes == [100000] * 20
 
 
+def test_a_path_without_id_is_sent_as_it_is(serve):
+    def script(peer):
+        peer.answer(peer.request())
+
+    only(load("--count", "3", "--rate", "100", "--path", "/a/b?c", "--expect-body-prefix", "b?c",
+              connect=serve(script)))
+
+
 def test_sigterm_ends_the_sending_and_accounts_for_everything(serve):
     client = subprocess.Popen([CLIENT, "--connect", serve(polite), "--rate", "200", "--verify-id"],
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -1,3 +1,4 @@
+# shellcheck shell=sh disable=SC2034
 # The Debian packages that mgr needs, in one place. To be sourced; defines install_packages.
 
 packages_build="build-essential cmake ninja-build pkg-config libuv1-dev libyaml-cpp-dev

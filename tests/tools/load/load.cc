@@ -26,7 +26,8 @@ Load::Load(const Options& options)
   if (options.mode == Mode::keep) pool_.resize(static_cast<std::size_t>(options.connections));
   const std::size_t mark = options.path.find("{id}");
   before_id_ = (options.body_size ? "POST " : "GET ") + options.path.substr(0, mark);
-  after_id_ = mark == std::string::npos ? "" : options.path.substr(mark + 4);
+  has_id_ = mark != std::string::npos;
+  if (has_id_) after_id_ = options.path.substr(mark + 4);
   after_id_ += " HTTP/1.1\r\nHost: " + options.target.host + "\r\n";
   for (const std::string& field : options.headers) after_id_ += field + "\r\n";
   if (options.body_size) after_id_ += fmt::format("Content-Length: {}\r\n", *options.body_size);
@@ -241,7 +242,7 @@ void Load::on_closed(Connection& connection, End end) {
 }
 
 std::string Load::render(const Outstanding& request) const {
-  return before_id_ + id_of(request) + after_id_;
+  return before_id_ + (has_id_ ? id_of(request) : "") + after_id_;
 }
 
 std::string Load::id_of(const Outstanding& request) const {

@@ -60,6 +60,7 @@ class Load : private ConnectionOwner {
   std::uint64_t made_ = 0;
   std::string before_id_;
   std::string after_id_;
+  bool has_id_ = false;
   Clock::time_point begun_;
   Clock::time_point next_expiry_;
   bool announced_ = false;
