@@ -61,14 +61,21 @@ std::string wrapped(const std::string& text) {
   return result;
 }
 
+std::string plain(const nlohmann::json& value) {
+  if (value.is_string()) return value.get<std::string>();
+  if (!value.is_array()) return value.empty() ? "" : value.dump();
+  std::string text;
+  for (const nlohmann::json& element : value)
+    text += (text.empty() ? "" : ",") + element.get<std::string>();
+  return text;
+}
+
 std::string describe(const Setting& setting) {
   std::string text = setting.help;
   text.erase(std::remove(text.begin(), text.end(), '`'), text.end());
-  text += " " + setting.type + ": " + setting.allowed;
-  const nlohmann::json value = setting.write(Settings{});
-  const bool unset = value.empty() || value == "";
-  if (unset) return wrapped(text);
-  return wrapped(text + "; default " + (value.is_string() ? value.get<std::string>() : value.dump()));
+  text += " [" + setting.type + ": " + setting.allowed;
+  const std::string usual = plain(setting.write(Settings{}));
+  return wrapped(text + (usual.empty() ? "]" : "; default " + usual + "]"));
 }
 
 // What the options of one command are read into.
@@ -87,9 +94,7 @@ CLI::Option* add_setting(CLI::App& command, const Setting& setting, Storage& sto
           ? command.add_option(names, storage.scalars[setting.name], describe(setting))
           : command.add_option(names, storage.lists[setting.name], describe(setting));
   option->group(std::string(settings::group_title(setting.group)))->allow_extra_args(false);
-  option->type_name(setting.shape == Shape::scalar ? "VALUE"
-                    : setting.shape == Shape::list ? "VALUE ..."
-                                                   : "KEY=VALUE ...");
+  option->type_name(setting.shape == Shape::map ? "KEY=VALUE" : "VALUE");
   return option;
 }
 

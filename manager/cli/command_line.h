@@ -19,9 +19,9 @@ struct ScaleRequest {
 
 // How a client names its supervisor; nothing: the only one that runs.
 struct Target {
-  std::optional<std::string> control;   // --control PATH
-  std::optional<std::string> instance;  // -i NAME
-  std::optional<std::string> file;      // -c FILE
+  std::optional<std::string> control{};   // --control PATH
+  std::optional<std::string> instance{};  // -i NAME
+  std::optional<std::string> file{};      // -c FILE
 };
 
 enum class ConfigOutput { text, json, schema, reference };
@@ -29,13 +29,13 @@ enum class ConfigOutput { text, json, schema, reference };
 // One command, as given. Fields that the verb does not use keep their defaults.
 struct CommandLine {
   Verb verb = Verb::version;
-  CommandLineValues values;          // run, check, config: flags of settings, and APP
-  std::optional<std::string> file;   // run, check, config: -c FILE
+  CommandLineValues values{};          // run, check, config: flags of settings, and APP
+  std::optional<std::string> file{};   // run, check, config: -c FILE
   ConfigOutput output = ConfigOutput::text;
-  Target target;                     // the clients
+  Target target{};                     // the clients
   bool json = false;                 // status
-  ScaleRequest scale;
-  std::vector<int> slots;            // restart; empty: all
+  ScaleRequest scale{};
+  std::vector<int> slots{};            // restart; empty: all
   bool now = false;                  // stop
 };
 

@@ -40,8 +40,11 @@ class ResponseParser {
     const llhttp_errno result = llhttp_execute(&parser_, data.data(), data.size());
     return result == HPE_OK || result == HPE_PAUSED;
   }
-  // At the end of the stream, which may be the end of the body.
-  bool finish() { return llhttp_finish(&parser_) == HPE_OK && complete_; }
+  // At the end of the stream, which may be the end of the body. False: it is cut.
+  bool finish() {
+    llhttp_finish(&parser_);
+    return complete_;
+  }
   bool complete() const { return complete_; }
 
   ControlResponse take() {

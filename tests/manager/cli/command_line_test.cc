@@ -1,0 +1,151 @@
+#include "manager/cli/command_line.h"
+
+#include <gtest/gtest.h>
+
+#include "common/settings/table.h"
+
+namespace mgr::cli {
+namespace {
+
+using settings::Texts;
+
+CommandLine accepted(const Texts& arguments) {
+  const auto result = parse_command_line(arguments);
+  if (const auto* early = std::get_if<EarlyExit>(&result)) {
+    ADD_FAILURE() << early->text;
+    return {};
+  }
+  return std::get<CommandLine>(result);
+}
+
+std::string refused(const Texts& arguments) {
+  const auto result = parse_command_line(arguments);
+  const auto* early = std::get_if<EarlyExit>(&result);
+  if (!early) return "accepted";
+  EXPECT_EQ(early->status, kUsageError);
+  EXPECT_EQ(std::count(early->text.begin(), early->text.end(), '\n'), 1) << early->text;
+  return early->text;
+}
+
+std::string help(const Texts& arguments) {
+  const auto result = parse_command_line(arguments);
+  const auto* early = std::get_if<EarlyExit>(&result);
+  if (!early) return "";
+  EXPECT_EQ(early->status, 0);
+  return early->text;
+}
+
+TEST(CommandLine, gives_run_its_application_file_and_settings) {
+  const CommandLine line = accepted(
+      {"run", "main:app", "-c", "a.yaml", "--keep-alive", "7", "--bind", ":80", "--bind=unix:@a",
+       "--env", "A=1", "--env", "B=2", "--access-log", "-", "--name", ""});
+  EXPECT_EQ(line.verb, Verb::run);
+  EXPECT_EQ(line.file, "a.yaml");
+  EXPECT_EQ(line.values, (CommandLineValues{{"app", {"main:app"}},
+                                            {"keep_alive", {"7"}},
+                                            {"bind", {":80", "unix:@a"}},
+                                            {"env", {"A=1", "B=2"}},
+                                            {"access_log", {"-"}},
+                                            {"name", {""}}}));
+}
+
+TEST(CommandLine, takes_the_application_in_any_place) {
+  EXPECT_EQ(accepted({"run", "--bind", ":80", "main:app"}).values["app"], (Texts{"main:app"}));
+  EXPECT_EQ(accepted({"check", "--app", "main:app"}).values["app"], (Texts{"main:app"}));
+  EXPECT_EQ(accepted({"run", "--workers", "2", "--", "main:app"}).values["app"], (Texts{"main:app"}));
+}
+
+TEST(CommandLine, keeps_values_as_they_are) {
+  for (const std::string value : {"[::1]:80", "[a,b]", "a,b", "x=y", "{}", "%41", "'q'", "a b"}) {
+    EXPECT_EQ(accepted({"run", "--bind", value}).values["bind"], (Texts{value}));
+    EXPECT_EQ(accepted({"run", "--root-path", value}).values["root_path"], (Texts{value}));
+  }
+}
+
+TEST(CommandLine, has_a_flag_for_every_setting) {
+  for (const settings::Setting& setting : settings::table()) {
+    const CommandLine line = accepted({"run", setting.flag(), "A=1"});
+    EXPECT_EQ(line.values.at(setting.name), (Texts{"A=1"})) << setting.name;
+  }
+}
+
+TEST(CommandLine, refuses_what_it_does_not_know_and_names_the_nearest) {
+  EXPECT_EQ(refused({"run", "--keepalive", "5"}),
+            "mgr run: unknown flag '--keepalive'; the nearest known one is --keep-alive; see mgr run "
+            "--help\n");
+  EXPECT_EQ(refused({"frobnicate"}), "mgr: unknown command 'frobnicate'; see mgr --help\n");
+  EXPECT_EQ(refused({}), "mgr: a command is needed; see mgr --help\n");
+  EXPECT_EQ(refused({"run", "a", "b"}),
+            "mgr run: argument 'b' is one too many; see mgr run --help\n");
+  EXPECT_NE(refused({"run", "a", "--app", "b"}).find("--app: At Most 1"), std::string::npos);
+  EXPECT_NE(refused({"status", "--bind", ":80"}).find("--bind"), std::string::npos);
+  EXPECT_NE(refused({"run", "--balance", "least"}).find("--balance"), std::string::npos);
+  EXPECT_NE(refused({"--workers", "2"}).find("--workers"), std::string::npos);
+}
+
+TEST(CommandLine, refuses_a_flag_without_its_value_and_one_given_twice) {
+  EXPECT_NE(refused({"run", "--workers"}).find("--workers"), std::string::npos);
+  EXPECT_NE(refused({"run", "--workers", "1", "--workers", "2"}).find("--workers"), std::string::npos);
+  EXPECT_NE(refused({"status", "-c"}).find("--config"), std::string::npos);
+}
+
+TEST(CommandLine, scale_takes_a_number_or_a_change) {
+  EXPECT_EQ(accepted({"scale", "12"}).scale.number, 12);
+  EXPECT_FALSE(accepted({"scale", "12"}).scale.relative);
+  EXPECT_EQ(accepted({"scale", "+2"}).scale.number, 2);
+  EXPECT_TRUE(accepted({"scale", "+2"}).scale.relative);
+  EXPECT_EQ(accepted({"scale", "-1"}).scale.number, -1);
+  EXPECT_TRUE(accepted({"scale", "-99"}).scale.relative);
+  EXPECT_EQ(accepted({"scale", "-1", "-i", "shop"}).target.instance, "shop");
+  EXPECT_EQ(accepted({"scale", "-i", "shop", "-3"}).scale.number, -3);
+  EXPECT_EQ(accepted({"scale", "--", "-3"}).scale.number, -3);
+}
+
+TEST(CommandLine, scale_refuses_what_is_no_number_or_out_of_range) {
+  for (const std::string text : {"0", "513", "abc", "+", "-", "+0", "-0", "1.5", "", " ", "1x", "-1x",
+                                 "+600", "99999999999999999999", "--1", "++1", "0x1"})
+    EXPECT_NE(refused({"scale", text}), "accepted") << text;
+  EXPECT_NE(refused({"scale"}), "accepted");
+  EXPECT_NE(refused({"scale", "1", "2"}), "accepted");
+}
+
+TEST(CommandLine, restart_takes_slots) {
+  EXPECT_TRUE(accepted({"restart"}).slots.empty());
+  EXPECT_EQ(accepted({"restart", "0", "3"}).slots, (std::vector<int>{0, 3}));
+  for (const std::string text : {"x", "-1", "512", "1.5", ""})
+    EXPECT_NE(refused({"restart", text}), "accepted") << text;
+}
+
+TEST(CommandLine, clients_name_their_supervisor) {
+  const CommandLine line = accepted({"stop", "--now", "--control", "/c", "-i", "n", "-c", "f"});
+  EXPECT_TRUE(line.now);
+  EXPECT_EQ(line.target.control, "/c");
+  EXPECT_EQ(line.target.instance, "n");
+  EXPECT_EQ(line.target.file, "f");
+  EXPECT_FALSE(accepted({"status"}).target.control);
+  EXPECT_TRUE(accepted({"status", "--json"}).json);
+}
+
+TEST(CommandLine, config_prints_one_thing) {
+  EXPECT_EQ(accepted({"config"}).output, ConfigOutput::text);
+  EXPECT_EQ(accepted({"config", "--schema"}).output, ConfigOutput::schema);
+  EXPECT_NE(refused({"config", "--json", "--schema"}), "accepted");
+}
+
+TEST(CommandLine, helps_everywhere) {
+  const std::string top = help({"--help"});
+  for (const char* verb : {"run", "check", "config", "status", "ready", "scale", "reload", "restart",
+                           "stop", "version"}) {
+    EXPECT_NE(top.find(verb), std::string::npos) << verb;
+    EXPECT_NE(help({verb, "--help"}).find(verb), std::string::npos) << verb;
+  }
+  EXPECT_NE(help({"run", "--help"}).find("--keep-alive"), std::string::npos);
+}
+
+TEST(CommandLine, the_version_has_a_flag_and_a_command) {
+  EXPECT_EQ(accepted({"--version"}).verb, Verb::version);
+  EXPECT_EQ(accepted({"version"}).verb, Verb::version);
+}
+
+}  // namespace
+}  // namespace mgr::cli
