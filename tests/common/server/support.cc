@@ -193,8 +193,9 @@ void ServerTest::start(ServerOptions options) {
   server->add_listener(1, listen_on_loopback(port), "127.0.0.1:0", Server::Sharing::own);
 }
 
-void ServerTest::start_unix(ServerOptions options) {
-  server = std::make_unique<Server>(loop, std::move(options), application, counters, log);
+void ServerTest::start_unix(ServerOptions options, Application* instead) {
+  server = std::make_unique<Server>(loop, std::move(options), instead ? *instead : application,
+                                    counters, log);
   unix_path = testing::TempDir() + "mgr-server-test-" + std::to_string(::getpid()) + ".sock";
   ::unlink(unix_path.c_str());
   UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));

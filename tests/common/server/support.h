@@ -87,7 +87,7 @@ class ServerTest : public testing::Test {
 
   // Starts with the options; a listening TCP socket on a free port of 127.0.0.1.
   void start(ServerOptions options = {});
-  void start_unix(ServerOptions options = {});
+  void start_unix(ServerOptions options = {}, Application* instead = nullptr);
   Client connect();
   // Turns of the loop until `done`, at most `limit`.
   bool turn_until(const std::function<bool()>& done, milliseconds limit = milliseconds(5000));
