@@ -18,6 +18,9 @@ void set_all(void (*handler)(int)) {
   for (const int signal : kGroupSignals) sigaction(signal, &action, nullptr);
 }
 
+// Between the two calls round a fork, which cannot hand anything on.
+sigset_t mask_before;
+
 }  // namespace
 
 void disregard_group_signals() {
@@ -25,6 +28,15 @@ void disregard_group_signals() {
 }
 
 void regard_group_signals() { set_all(SIG_DFL); }
+
+void block_group_signals() {
+  sigset_t group;
+  sigemptyset(&group);
+  for (const int signal : kGroupSignals) sigaddset(&group, signal);
+  pthread_sigmask(SIG_BLOCK, &group, &mask_before);
+}
+
+void unblock_group_signals() { pthread_sigmask(SIG_SETMASK, &mask_before, nullptr); }
 
 struct SignalDispositions::Saved {
   std::array<struct sigaction, kKept.size()> actions;

@@ -9,6 +9,10 @@ void disregard_group_signals();
 // Default actions again: the supervisor is gone, or this is a process that the application forked.
 void regard_group_signals();
 
+// Keeps them pending in this thread, and undoes that. Not nested.
+void block_group_signals();
+void unblock_group_signals();
+
 // Dispositions of the signals on which a worker's life depends, to put them back after foreign code
 // ran.
 class SignalDispositions {

@@ -52,7 +52,7 @@ Worker::Worker(Identity identity, const Settings& settings, server::Application&
   turns_.emplace(loop_, [this] { before_wait(); }, [this] { after_wait(); });
   CHECK(!worker_of_this_process);
   worker_of_this_process = this;
-  static const int registered = pthread_atfork(nullptr, nullptr, close_in_forked_child);
+  static const int registered = pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
   CHECK(registered == 0);
   if (last_resort_->orphaned()) last_resort_->arm(graceful_timeout_ + kLastResortSlack);
 }
@@ -62,15 +62,25 @@ Worker::~Worker() {
   record_.running_since_ns.store(0, std::memory_order_relaxed);
 }
 
+// A signal for the new process that came before its dispositions are the default again would be lost.
+void Worker::before_fork() noexcept {
+  if (worker_of_this_process) block_group_signals();
+}
+
+void Worker::after_fork_in_parent() noexcept {
+  if (worker_of_this_process) unblock_group_signals();
+}
+
 // What the application forks (multiprocessing) must keep no listening socket, no connection and no
 // channel alive after the worker has closed its own.
-void Worker::close_in_forked_child() noexcept {
+void Worker::after_fork_in_child() noexcept {
   Worker* worker = std::exchange(worker_of_this_process, nullptr);
   if (!worker) return;
   worker->server_->close_in_forked_child();
   ::close(worker->channel_.fd());
   ::close(worker->loop_.backend_fd());
   regard_group_signals();
+  unblock_group_signals();
 }
 
 void Worker::booted(const std::string& interface) {

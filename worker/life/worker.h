@@ -87,10 +87,12 @@ class Worker {
   void flush();
   void before_wait();
   void after_wait();
-  static void close_in_forked_child() noexcept;
+  static void before_fork() noexcept;
+  static void after_fork_in_parent() noexcept;
+  static void after_fork_in_child() noexcept;
 
   // Time that an application has to shut down after its connections were cut.
-  static constexpr std::chrono::milliseconds kShutdownGrace{1000};
+  static constexpr std::chrono::milliseconds kShutdownGrace{700};
   // How much later than its deadline a worker that does not turn is killed.
   static constexpr std::chrono::milliseconds kLastResortSlack{2000};
 

@@ -11,7 +11,7 @@ from mgr_host.lifespan import Lifespan, StartupFailed
 from mgr_host.loop import MgrLoop
 
 # How long a worker that must leave now waits for its cancelled tasks.
-QUICK = 0.5
+QUICK = 0.3
 
 
 def run(worker, application, settings):
