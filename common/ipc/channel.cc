@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 
@@ -101,7 +102,8 @@ Result<std::string> read_all(int fd, std::size_t limit) {
   std::string text;
   char buffer[16384];
   while (text.size() < limit) {
-    const ssize_t n = ::pread(fd, buffer, sizeof buffer, static_cast<off_t>(text.size()));
+    const std::size_t part = std::min(sizeof buffer, limit - text.size());
+    const ssize_t n = ::pread(fd, buffer, part, static_cast<off_t>(text.size()));
     if (n < 0) {
       if (errno == EINTR) continue;
       return Error::from_errno("read");

@@ -9,19 +9,30 @@ namespace {
 
 using nlohmann::json;
 
-// Longest text field of a record, so that a record with three of them fits kMaxRecord.
+// Longest text field of a record as it is written, so that a record with three of them fits
+// kMaxRecord. Escapes make a text up to six times as long.
 constexpr std::size_t kMaxText = 900;
-
-std::string cut(std::string_view text) {
-  if (text.size() <= kMaxText) return std::string(text);
-  return std::string(text.substr(0, kMaxText)) + "…";
-}
-
-json base(const char* type) { return json{{"v", kProtocolVersion}, {"type", type}}; }
+constexpr std::size_t kMaxPhrase = 120;
 
 std::string dump(const json& object) {
   return object.dump(-1, ' ', false, json::error_handler_t::replace);
 }
+
+std::string cut(std::string_view text, std::size_t most = kMaxText) {
+  std::string part(text.substr(0, most));
+  std::size_t size = dump(part).size() - 2;
+  if (part.size() == text.size() && size <= most) return part;
+  while (size > most) {
+    part.resize(part.size() * most / size);
+    size = dump(part).size() - 2;
+  }
+  // Not in the middle of a character.
+  while (!part.empty() && (part.back() & 0xc0) == 0x80) part.pop_back();
+  if (!part.empty() && (part.back() & 0x80) != 0) part.pop_back();
+  return part + "…";
+}
+
+json base(const char* type) { return json{{"v", kProtocolVersion}, {"type", type}}; }
 
 json to_json(const Loaded& m) {
   json object = base("loaded");
@@ -35,7 +46,7 @@ json to_json(const Loaded& m) {
       left.push_back("and " + std::to_string(m.left_open.size() - 8) + " more");
       break;
     }
-    left.push_back(what.substr(0, 120));
+    left.push_back(cut(what, kMaxPhrase));
   }
   object["left_open"] = std::move(left);
   return object;

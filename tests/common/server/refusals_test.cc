@@ -226,6 +226,7 @@ class ChunkedBodies : public ServerTest {
     application.handlers["/"] = application.body_handler = [](Exchange& exchange) {
       if (exchange.body_complete()) answer(exchange, 200, exchange.body());
     };
+    application.disconnect_handler = [](Exchange& exchange) { exchange.release(); };
   }
 };
 
@@ -262,7 +263,7 @@ TEST_F(ChunkedBodies, mean_the_same_byte_by_byte) {
 
 TEST_F(ChunkedBodies, tell_the_application_of_a_broken_body_as_a_disconnect) {
   start();
-  application.body_handler = nullptr;
+  application.body_handler = application.disconnect_handler = nullptr;
   application.handlers["/"] = [](Exchange&) {};
   Client client = connect();
   client.send(chunked("5\r\nhello\r\n"));

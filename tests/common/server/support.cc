@@ -166,7 +166,10 @@ void TestApplication::on_drain(Exchange& exchange) noexcept {
   if (drain_handler) drain_handler(exchange);
 }
 
-void TestApplication::on_disconnect(Exchange&) noexcept { ++disconnects; }
+void TestApplication::on_disconnect(Exchange& exchange) noexcept {
+  ++disconnects;
+  if (disconnect_handler) disconnect_handler(exchange);
+}
 
 UniqueFd listen_on_loopback(int& port) {
   UniqueFd fd(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));

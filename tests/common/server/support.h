@@ -69,6 +69,7 @@ class TestApplication final : public Application, public ExchangeObserver {
   std::map<std::string, Handler, std::less<>> handlers;
   Handler body_handler;
   Handler drain_handler;
+  Handler disconnect_handler;
 
   std::vector<Exchange*> held;  // not released
   std::vector<std::string> seen;  // "METHOD target"

@@ -1,0 +1,9 @@
+mgr_common_test(common_test
+  base/log_test.cc
+  base/result_test.cc
+  ipc/channel_test.cc
+  ipc/messages_test.cc
+  ipc/scoreboard_test.cc
+  loop/event_loop_test.cc
+  server/deadlines_test.cc
+)
