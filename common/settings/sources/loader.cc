@@ -183,7 +183,10 @@ Result<void> check_on_this_machine(const Settings& settings) {
   if (Result<void> group = check_group("control_group", settings.control_group); !group)
     return group;
   if (settings.env_file.empty()) return {};
-  auto variables = read_env_file(settings.env_file);
+  // Like every path of the application, relative to its directory.
+  const bool absolute = settings.env_file.front() == '/';
+  auto variables = read_env_file(absolute ? settings.env_file
+                                          : settings.chdir + "/" + settings.env_file);
   if (!variables) return std::move(variables).error().with("env_file");
   return {};
 }

@@ -188,6 +188,9 @@ TEST_F(Loader, this_machine_is_asked_for_directories_groups_and_files) {
   settings.env_file = directory_.write("env", "nonsense\n");
   EXPECT_EQ(check_on_this_machine(settings).error().message(),
             "env_file: " + directory_.path() + "/env:1: a line that is not NAME=VALUE");
+  settings.chdir = directory_.path();
+  settings.env_file = directory_.write("good", "A=1\n").substr(directory_.path().size() + 1);
+  EXPECT_TRUE(check_on_this_machine(settings).ok());
 }
 
 }  // namespace
