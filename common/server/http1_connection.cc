@@ -75,6 +75,7 @@ void Http1Connection::read_some() {
 // Returns what belongs to a later request than can be begun now.
 std::string_view Http1Connection::process(std::string_view input) {
   processing_ = true;
+  const std::uint64_t heads_before = heads_begun_;
   while (!input.empty()) {
     if (state_ == State::idle) {
       if (socket_.unsent() > kHighWater) break;
@@ -91,6 +92,7 @@ std::string_view Http1Connection::process(std::string_view input) {
     }
   }
   processing_ = false;
+  if (state_ == State::head && heads_begun_ != heads_before) await_head();
   return input;
 }
 
@@ -118,9 +120,14 @@ void Http1Connection::begin_head() {
   exchange_ = &context_.exchanges->take();
   parser_.begin(exchange_->head());
   state_ = State::head;
-  if (!reading_.armed() || reading_.kind() != DeadlineKind::header) {
-    context_.deadlines.arm(reading_, DeadlineKind::header);
-  }
+  ++heads_begun_;
+}
+
+// The header deadline runs from the first byte of a head, or from the connection's beginning. A head
+// that comes whole needs none.
+void Http1Connection::await_head() {
+  if (reading_.armed() && reading_.kind() == DeadlineKind::header) return;
+  context_.deadlines.arm(reading_, DeadlineKind::header);
 }
 
 std::string_view Http1Connection::read_head(std::string_view input) {

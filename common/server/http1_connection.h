@@ -63,6 +63,7 @@ class Http1Connection final : private SocketOwner, private DeadlineOwner {
   std::string_view process(std::string_view input);
   std::string_view start_head(std::string_view input);
   void begin_head();
+  void await_head();
   std::string_view read_head(std::string_view input);
   std::string_view read_body(std::string_view input);
   std::string_view drain_body(std::string_view input);
@@ -92,6 +93,7 @@ class Http1Connection final : private SocketOwner, private DeadlineOwner {
   Http1Exchange* exchange_ = nullptr;  // states head and exchange
   std::string pending_;                // input after the current request
   std::size_t pending_used_ = 0;
+  std::uint64_t heads_begun_ = 0;
   std::uint64_t body_received_ = 0;
   bool continue_awaited_ = false;      // the client waits for `100 Continue`
   bool empty_line_begun_ = false;      // a CR has come where a request may begin

@@ -34,7 +34,10 @@ Listener::Listener(EventLoop& loop, const Log& log, UniqueFd fd, std::string add
 Listener::~Listener() { unwatch(); }
 
 void Listener::watch() {
-  watcher_.emplace(loop_, fd_.get(), [this](int, int) { accept_some(); });
+  watcher_.emplace(loop_, fd_.get(), [this](int status, int) {
+    if (status < 0) return sleep(-status);  // libuv has stopped the watcher
+    accept_some();
+  });
   watcher_->start(FdWatcher::kReadable);
   if (!shared()) return;
   exclusive_ = false;
@@ -107,16 +110,16 @@ void Listener::accept_some() {
       case Outcome::none:
         return;
       case Outcome::exhausted:
-        return sleep();
+        return sleep(errno);
     }
   }
   if (exclusive_ && watcher_) CHECK(reregister());
 }
 
-void Listener::sleep() {
+void Listener::sleep(int error) {
   if (pause_.count() == 0) {
     log_.error("accept on {}: {}; the listener pauses until there is room", address_,
-               std::strerror(errno));
+               std::strerror(error));
   }
   pause_ = std::clamp(pause_ * 2, kFirstPause, kLongestPause);
   unwatch();

@@ -53,7 +53,7 @@ class Listener {
   void become_exclusive();
   bool reregister();
   Outcome accept_one();
-  void sleep();
+  void sleep(int error);
 
   EventLoop& loop_;
   const Log& log_;

@@ -41,7 +41,7 @@ struct ServerOptions {
 // HTTP/1.1 on any number of listening sockets, on one loop. One thread.
 // The loop, the application, the log and the counters must outlive it. The destructor closes
 // everything at once. Exchanges that the application has not released by then are still valid until
-// it releases them.
+// it releases them. It may not be destroyed from inside a call to the application or an observer.
 class Server {
  public:
   Server(EventLoop& loop, ServerOptions options, Application& application,

@@ -10,3 +10,8 @@ mgr_common_test(server_test
   server/response_test.cc
   server/support.cc
 )
+
+mgr_common_test(server_allocations_test
+  server/allocations_test.cc
+  server/support.cc
+)
