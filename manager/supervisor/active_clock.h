@@ -8,7 +8,9 @@ namespace mgr::manager {
 // machine): a supervisor that wakes must not take its own sleep for somebody else's silence.
 //
 // It knows of a stop because it was not woken when it asked to be: `expect()` says when the loop's
-// timer will fire, and a now() far beyond that is forgiven. Without an expectation there is no
+// timer will fire, and a now() far beyond that is forgiven: all the time since the last now(), since
+// the stop may have begun right after it (the others may have been stopped as long, and what they
+// have sent meanwhile is to be read before a deadline counts). Without an expectation there is no
 // deadline either, so nothing can be missed. Pure: raw time is handed in.
 class ActiveClock {
  public:
@@ -18,9 +20,10 @@ class ActiveClock {
 
   Time now(Time raw) {
     if (expected_ != Time::max() && raw > expected_ + kTolerance) {
-      stopped_ += raw - expected_;
+      stopped_ += raw - seen_;
       expected_ = raw;
     }
+    seen_ = raw;
     return raw - stopped_;
   }
   // The next wake-up, in raw time; max(): none.
@@ -31,6 +34,7 @@ class ActiveClock {
  private:
   Time stopped_{0};
   Time expected_ = Time::max();
+  Time seen_{0};  // the last now(), raw
 };
 
 }  // namespace mgr::manager
