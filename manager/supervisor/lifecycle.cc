@@ -701,8 +701,10 @@ void Lifecycle::begin_stopping() {
   phase_ = Phase::stopping;
   refuse_all("the supervisor is stopping");
   const Generation* generation = find_generation(generation_);
-  log_.info("stopping: requests in flight have {} to finish",
-            seconds(generation ? generation->settings->graceful_timeout : Millis(0)));
+  if (listening_) {
+    log_.info("stopping: requests in flight have {} to finish",
+              seconds(generation ? generation->settings->graceful_timeout : Millis(0)));
+  }
   std::vector<MoldId> molds;
   for (const auto& [id, mold] : molds_) molds.push_back(id);
   std::vector<WorkerId> workers;
@@ -716,9 +718,10 @@ void Lifecycle::fail_start(const Failure& failure) {
   if (phase_ == Phase::stopping) return;
   exit_status_ = failure.exit_status;
   if (!failure.detail.empty()) log_.error("{}", failure.detail);
-  log_.error("cannot start: {}: {}; the supervisor leaves with exit status {}", failure.stage,
-             failure.error, exit_status_);
-  stop(Stop::quick);
+  const std::string reason = failure.stage + ": " + failure.error;
+  stop(Stop::quick);  // may end the failure's owner
+  // The last line that people see.
+  log_.error("cannot start: {}; the supervisor leaves with exit status {}", reason, exit_status_);
 }
 
 void Lifecycle::finish_if_empty() {
