@@ -13,6 +13,15 @@ namespace {
 using nlohmann::json;
 using nlohmann::ordered_json;
 
+bool is_change(std::string_view path) {
+  return path == "/v1/reload" || path == "/v1/scale" || path == "/v1/restart" || path == "/v1/stop";
+}
+
+bool is_question(std::string_view path) {
+  return path == "/v1/status" || path == "/v1/workers" || path == "/v1/config" || path == "/livez" ||
+         path == "/readyz";
+}
+
 std::string dump(const ordered_json& document) {
   return document.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
 }
@@ -135,6 +144,9 @@ void ControlApi::read(Call& call, std::string_view path) {
     const std::string reason = actions_.not_ready_reason();
     return reason.empty() ? call.answer_text(200, "ok") : call.answer_text(503, reason);
   }
+  if (is_change(path)) {
+    return call.problem(405, "Method Not Allowed", std::string(path) + " is a change: use POST");
+  }
   call.problem(404, "Not Found", "nothing at " + std::string(path));
 }
 
@@ -151,6 +163,9 @@ void ControlApi::change(Call& call, std::string_view path) {
   if (path == "/v1/scale") return scale(call, body);
   if (path == "/v1/restart") return restart(call, body);
   if (path == "/v1/stop") return stop(call, body);
+  if (is_question(path)) {
+    return call.problem(405, "Method Not Allowed", std::string(path) + " changes nothing: use GET");
+  }
   call.problem(404, "Not Found", "nothing at " + std::string(path));
 }
 
