@@ -43,6 +43,21 @@ std::string quoted_for_python(const std::string& text) {
   return quoted + "'";
 }
 
+std::string absolute(const std::string& path) {
+  char directory[PATH_MAX];
+  if (path[0] == '/' || !::getcwd(directory, sizeof directory)) return path;
+  return std::string(directory) + "/" + path;
+}
+
+// A sanitized extension needs the sanitizer's library to be the first in the interpreter, whose own
+// leaks are not ours.
+void prepare_sanitizer() {
+#ifdef MGR_SANITIZER_LIBRARY
+  ::setenv("LD_PRELOAD", MGR_SANITIZER_LIBRARY, 1);
+  ::setenv("ASAN_OPTIONS", "detect_leaks=0:use_sigaltstack=0", 1);
+#endif
+}
+
 }  // namespace
 
 Result<void> enter_application_environment(const Settings& settings) {
@@ -65,9 +80,11 @@ Error exec_interpreter(const Settings& settings, const std::string& python_direc
   if (!found) return std::move(found).error();
   const std::string boot = "import sys; sys.path.insert(0, " + quoted_for_python(python_directory) +
                            "); import mgr_bootstrap; mgr_bootstrap.main()";
-  const char* const arguments[] = {found->c_str(), "-c", boot.c_str(), nullptr};
-  ::execv(found->c_str(), const_cast<char* const*>(arguments));
-  return Error::from_errno("cannot run the interpreter " + *found);
+  const std::string path = absolute(*found);
+  prepare_sanitizer();
+  const char* const arguments[] = {path.c_str(), "-c", boot.c_str(), nullptr};
+  ::execv(path.c_str(), const_cast<char* const*>(arguments));
+  return Error::from_errno("cannot run the interpreter " + path);
 }
 
 Result<std::string> python_directory() {

@@ -106,12 +106,10 @@ PyObject* mold_loaded(PyObject* self, PyObject* args) {
 }
 
 PyObject* mold_load_failed(PyObject* self, PyObject* args) {
-  const char* stage;
-  const char* error;
-  const char* traceback;
-  int exit_status;
-  if (!PyArg_ParseTuple(args, "sssi", &stage, &error, &traceback, &exit_status)) return nullptr;
-  as_mold(self).mold->report(ipc::LoadFailed{stage, error, exit_status}, traceback);
+  auto failure = parse_failure(args);
+  if (!failure) return nullptr;
+  as_mold(self).mold->report(
+      ipc::LoadFailed{failure->stage, failure->error, failure->exit_status}, failure->traceback);
   return none();
 }
 

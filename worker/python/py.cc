@@ -3,9 +3,11 @@
 namespace mgr::python {
 
 std::string utf8(PyObject* text) {
+  Ref encoded = Ref::take(PyUnicode_AsEncodedString(text, "utf-8", "backslashreplace"));
+  char* data = nullptr;
   Py_ssize_t size = 0;
-  const char* data = PyUnicode_AsUTF8AndSize(text, &size);
-  return data ? std::string(data, static_cast<std::size_t>(size)) : std::string();
+  if (!encoded || PyBytes_AsStringAndSize(encoded.get(), &data, &size) != 0) return {};
+  return std::string(data, static_cast<std::size_t>(size));
 }
 
 Ref take_exception() {

@@ -8,6 +8,7 @@
 #include <optional>
 #include <string_view>
 
+#include "worker/life/signals.h"
 #include "worker/life/worker.h"
 #include "worker/python/constants.h"
 #include "worker/python/dispatcher.h"
@@ -28,6 +29,7 @@ struct Parts {
   Log log;
   Dispatcher dispatcher;
   std::optional<worker::Worker> worker;
+  std::optional<worker::SignalDispositions> dispositions;
 
   Parts(worker::Mold& from, worker::Identity who)
       : mold(from),
@@ -64,6 +66,7 @@ PyObject* worker_open(PyObject* self, PyObject* on_leave) {
   parts.worker.emplace(std::move(parts.identity), parts.mold.settings(), parts.dispatcher,
                        parts.dispatcher, record, parts.log);
   parts.dispatcher.attach(*parts.worker, Ref::borrow(on_leave));
+  parts.dispositions.emplace();
   return none();
 }
 
@@ -135,14 +138,16 @@ PyObject* worker_ready(PyObject* self, PyObject* interface) {
 }
 
 PyObject* worker_boot_failed(PyObject* self, PyObject* args) {
-  const char* stage;
-  const char* error;
-  const char* traceback;
-  int exit_status;
-  if (!PyArg_ParseTuple(args, "sssi", &stage, &error, &traceback, &exit_status)) return nullptr;
+  auto failure = parse_failure(args);
   worker::Worker* worker = opened(self);
-  if (!worker) return nullptr;
-  worker->boot_failed(ipc::BootFailed{stage, error, exit_status}, traceback);
+  if (!failure || !worker) return nullptr;
+  worker->boot_failed(ipc::BootFailed{failure->stage, failure->error, failure->exit_status},
+                      failure->traceback);
+  return none();
+}
+
+PyObject* worker_restore_signals(PyObject* self, PyObject*) {
+  if (parts_of(self).dispositions) parts_of(self).dispositions->restore();
   return none();
 }
 
@@ -170,6 +175,8 @@ PyMethodDef worker_methods[] = {
     {"ready", worker_ready, METH_O, "ready(interface): tells the supervisor"},
     {"boot_failed", worker_boot_failed, METH_VARARGS,
      "boot_failed(stage, error, traceback, exit_status): tells the supervisor"},
+    {"restore_signals", worker_restore_signals, METH_NOARGS,
+     "Undo what loading did to the signals on which a worker's life depends."},
     {"time_to_leave", worker_time_to_leave, METH_NOARGS, "Seconds left to leave in."},
     {"log", worker_log, METH_VARARGS, "log(level, text)"},
     {nullptr, nullptr, 0, nullptr},
@@ -202,15 +209,28 @@ PyObject* new_worker(PyObject* mold_object, worker::Mold& mold, worker::Identity
 
 PyObject* write_log(const Log& log, PyObject* args) {
   const char* level;
-  const char* text;
-  if (!PyArg_ParseTuple(args, "ss", &level, &text)) return nullptr;
+  PyObject* text;
+  if (!PyArg_ParseTuple(args, "sO", &level, &text)) return nullptr;
+  const std::string message = utf8(text);
+  if (PyErr_Occurred()) return nullptr;
   const std::string_view name = level;
   const LogLevel as = name == "debug"     ? LogLevel::debug
                       : name == "info"    ? LogLevel::info
                       : name == "warning" ? LogLevel::warning
                                           : LogLevel::error;
-  log.write(as, text);
+  log.write(as, message);
   return none();
+}
+
+std::optional<FailureArguments> parse_failure(PyObject* args) {
+  const char* stage;
+  PyObject* error;
+  PyObject* traceback;
+  int exit_status;
+  if (!PyArg_ParseTuple(args, "sOOi", &stage, &error, &traceback, &exit_status)) return std::nullopt;
+  FailureArguments failure{stage, utf8(error), utf8(traceback), exit_status};
+  if (PyErr_Occurred()) return std::nullopt;
+  return failure;
 }
 
 bool make_worker_type(PyObject* module) {

@@ -1,5 +1,8 @@
 #pragma once
 
+#include <optional>
+#include <string>
+
 #include "common/base/log.h"
 #include "worker/life/mold.h"
 #include "worker/python/py.h"
@@ -11,5 +14,15 @@ PyObject* new_worker(PyObject* mold_object, worker::Mold& mold, worker::Identity
 
 // log(level, text) of mold and worker.
 PyObject* write_log(const Log& log, PyObject* args);
+
+// The arguments (stage, error, traceback, exit_status) of load_failed() and boot_failed(); nullopt with
+// an exception set.
+struct FailureArguments {
+  std::string stage;
+  std::string error;
+  std::string traceback;
+  int exit_status;
+};
+std::optional<FailureArguments> parse_failure(PyObject* args);
 
 }  // namespace mgr::python

@@ -36,9 +36,14 @@ class MgrLoop(asyncio.SelectorEventLoop):
 
     def remove_signal_handler(self, sig):
         removed = super().remove_signal_handler(sig)
-        if not self._signal_handlers:
+        if not self._signal_handlers and not self.is_closed():
             self.wake_on_signals()
         return removed
+
+    def close(self):
+        if not self.is_closed():
+            signal.set_wakeup_fd(-1)
+        super().close()
 
     def set_task_factory(self, factory):
         super().set_task_factory(factory)

@@ -1,6 +1,7 @@
 """The life of a worker in Python, from its fork to its exit status."""
 
 import asyncio
+import gc
 import os
 import sys
 import threading
@@ -44,7 +45,7 @@ class Life:
         self.loop.wake_on_signals()
         if self.application is None:
             try:
-                self.application = load.load(self.settings["app"], self.settings["interface"])
+                self.load()
             except load.Failure as failure:
                 self.worker.boot_failed(failure.stage, failure.error, failure.traceback, 4)
                 return 4
@@ -52,6 +53,14 @@ class Life:
             return self.loop.run_until_complete(self.serve())
         finally:
             self.close_loop()
+
+    def load(self):
+        try:
+            self.application = load.load(self.settings["app"], self.settings["interface"])
+        finally:
+            self.worker.restore_signals()
+        gc.collect()
+        gc.freeze()  # the collector need not look at what stays for the process's whole life
 
     async def serve(self):
         lifespan = Lifespan(self.application, self.settings["lifespan"], self.worker.log)
@@ -103,8 +112,8 @@ class Life:
         executor = self.loop._default_executor
         if executor is not None:
             executor.shutdown(wait=False, cancel_futures=True)
-            self.loop._default_executor = None
         asyncio.set_event_loop(None)
+        self.loop.close()
 
 
 def bound_the_end(worker, deadline, status):
