@@ -2,6 +2,7 @@ mgr_common_test(server_test
   server/access_log_test.cc
   server/basics_test.cc
   server/connection_test.cc
+  server/disconnects_test.cc
   server/forwarded_test.cc
   server/fuzz_test.cc
   server/listener_test.cc
@@ -9,6 +10,7 @@ mgr_common_test(server_test
   server/refusals_test.cc
   server/response_test.cc
   server/support.cc
+  server/timeouts_test.cc
 )
 
 mgr_common_test(server_allocations_test
