@@ -152,23 +152,31 @@ std::string nearest_option(const CLI::App& command, const std::string& unknown) 
   return "; the nearest known one is " + nearest->flag();
 }
 
+// The argument that belongs to nothing, and whether it was meant as a flag: behind "--" none is.
+struct Extra {
+  std::string text;
+  bool flag = false;
+};
+
+Extra first_extra(const std::vector<std::string>& extras) {
+  const auto mark = std::find(extras.begin(), extras.end(), "--");
+  const auto flag = std::find_if(extras.begin(), mark,
+                                 [](const std::string& text) { return text.starts_with('-'); });
+  if (flag != mark) return {*flag, true};
+  const auto first = mark == extras.begin() && mark != extras.end() ? mark + 1 : extras.begin();
+  return {first == extras.end() ? "" : *first};
+}
+
 // The line for arguments that belong to nothing.
 EarlyExit unknown_argument(const CLI::App& app) {
   const auto chosen = app.get_subcommands();
-  const std::vector<std::string> extras = app.remaining(true);
-  const auto flag = std::find_if(extras.begin(), extras.end(),
-                                 [](const std::string& text) { return text.starts_with('-'); });
-  const std::string first =
-      flag != extras.end() ? *flag : extras.empty() ? std::string() : extras.front();
-  if (chosen.empty()) {
-    const char* kind = first.starts_with('-') ? "unknown flag " : "unknown command ";
-    return usage("", kind + settings::in_quotes(first));
-  }
+  const Extra extra = first_extra(app.remaining(true));
+  const std::string name = settings::in_quotes(extra.text);
+  if (chosen.empty()) return usage("", (extra.flag ? "unknown flag " : "unknown command ") + name);
   const CLI::App& command = *chosen.front();
-  if (!first.starts_with('-'))
-    return usage(command.get_name(), "argument " + settings::in_quotes(first) + " is one too many");
-  return usage(command.get_name(), "unknown flag " + settings::in_quotes(first) +
-                                       nearest_option(command, first));
+  if (!extra.flag) return usage(command.get_name(), "argument " + name + " is one too many");
+  return usage(command.get_name(),
+               "unknown flag " + name + nearest_option(command, extra.text));
 }
 
 std::optional<std::string> given(const CLI::App& command, const char* option,

@@ -83,6 +83,12 @@ TEST(CommandLine, refuses_what_it_does_not_know_and_names_the_nearest) {
   EXPECT_NE(refused({"--workers", "2"}).find("--workers"), std::string::npos);
 }
 
+TEST(CommandLine, takes_nothing_for_a_flag_behind_two_dashes) {
+  EXPECT_EQ(refused({"scale", "--", "-3", "--control", "/c"}),
+            "mgr scale: argument '--control' is one too many; see mgr scale --help\n");
+  EXPECT_NE(refused({"scale", "--", "-x"}).find("'-x'"), std::string::npos);
+}
+
 TEST(CommandLine, refuses_a_flag_without_its_value_and_one_given_twice) {
   EXPECT_NE(refused({"run", "--workers"}).find("--workers"), std::string::npos);
   EXPECT_NE(refused({"run", "--workers", "1", "--workers", "2"}).find("--workers"), std::string::npos);
