@@ -69,6 +69,7 @@ class Mold:
         self.directory = str(directory)
         self.log_path = os.path.join(self.directory, "mold.log")
         self.output_path = os.path.join(self.directory, "output.log")
+        self.access_log_path = settings.get("access_log")
         self.channel = Channel()
         self.workers = []
         values = {"app": app, "chdir": self.directory, **settings}
@@ -87,6 +88,8 @@ class Mold:
                      5: above_inherited(os.dup(self.scoreboard)),
                      6: above_inherited(os.open(self.log_path, opening, 0o600)),
                      2: above_inherited(os.open(self.output_path, opening, 0o600))}
+        if self.access_log_path:
+            inherited[7] = above_inherited(os.open(self.access_log_path, opening, 0o600))
         inherited[1] = fcntl.fcntl(inherited[2], fcntl.F_DUPFD_CLOEXEC, 50)
         actions = [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in inherited.items()]
         variables = dict(os.environ, PYTHONDONTWRITEBYTECODE="1")

@@ -514,6 +514,23 @@ def test_the_order_may_be_to_look_and_not_to_load(app, mold):
     assert (loaded["interface"], loaded["left_open"], loaded["duration_ms"]) == ("", [], 0)
 
 
+def test_the_access_log_is_written_only_where_there_is_one(app, mold, tmp_path):
+    app(HELLO)
+    running = mold(access_log=str(tmp_path / "access.log"))
+    assert running.serving_worker().request(path="/with")[0] == 200
+    mold_harness.wait_until(lambda: "GET /with" in (tmp_path / "access.log").read_text(), "a line")
+    running = mold()
+    running.loaded()
+    # Without one, number 7 belongs to whoever opened it first.
+    worker = running.fork()
+    worker.ready()
+    worker.listen()
+    assert worker.request(path="/without")[0] == 200
+    for fd in os.listdir(f"/proc/{worker.pid}/fd"):
+        assert "access" not in os.readlink(f"/proc/{worker.pid}/fd/{fd}")
+    assert "/without" not in (tmp_path / "access.log").read_text() + running.output() + running.log()
+
+
 def test_a_message_of_any_text_is_logged(app, mold):
     app("async def app(scope, receive, send):\n"
         "  assert scope['type'] == 'http', scope['type']\n"

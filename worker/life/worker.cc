@@ -1,6 +1,5 @@
 #include "worker/life/worker.h"
 
-#include <fcntl.h>
 #include <pthread.h>
 #include <unistd.h>
 
@@ -19,8 +18,8 @@ Worker* worker_of_this_process = nullptr;
 
 server::ServerOptions options_from(const Settings& settings) {
   server::ServerOptions options = server::ServerOptions::from(settings);
-  const bool given = ::fcntl(ipc::kAccessLogFd, F_GETFD) >= 0;
-  options.access_log_fd = given ? ipc::kAccessLogFd : -1;
+  // Without an access log the number is free, and something else has it by now.
+  options.access_log_fd = settings.access_log.empty() ? -1 : ipc::kAccessLogFd;
   return options;
 }
 
