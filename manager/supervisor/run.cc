@@ -68,7 +68,9 @@ int check_application(const Settings& settings) {
   if (!scoreboard) return fail(log, scoreboard.error());
   LogFiles files;
   Supervisor supervisor(LoadedSettings{settings, {}, {}}, log, files, std::move(*scoreboard));
-  return supervisor.run(1, Supervisor::Until::first_ready);
+  const int status = supervisor.run(1, Supervisor::Until::first_ready);
+  if (status == 0) std::printf("%s: loads and starts\n", settings.app.c_str());
+  return status;
 }
 
 }  // namespace mgr::manager
