@@ -13,7 +13,9 @@ namespace {
 
 constexpr int kMaxFd = 65535;
 
-std::string in_quotes(std::string_view text) { return "'" + std::string(text) + "'"; }
+std::string in_quotes(std::string_view text) {
+  return "'" + std::string(text) + "'";
+}
 
 std::optional<int> parse_number(std::string_view text, int longest) {
   int value = 0;
@@ -69,7 +71,8 @@ Result<BindAddress> parse_tcp(std::string_view text, BindAddress address) {
   if (host.starts_with('[')) {
     if (!host.ends_with(']')) return Error(in_quotes(text) + " has no port");
     address.host = host.substr(1, host.size() - 2);
-    if (!is_ipv6(address.host)) return Error(in_quotes(text) + " has no IPv6 address in its brackets");
+    if (!is_ipv6(address.host))
+      return Error(in_quotes(text) + " has no IPv6 address in its brackets");
   } else {
     address.host = host;
     if (host.find(':') != std::string_view::npos)
@@ -82,7 +85,9 @@ Result<BindAddress> parse_tcp(std::string_view text, BindAddress address) {
   return address;
 }
 
-int bits(int family) { return family == AF_INET ? 32 : 128; }
+int bits(int family) {
+  return family == AF_INET ? 32 : 128;
+}
 
 std::optional<Network> parse_address(std::string_view text) {
   const std::string host(text);

@@ -107,9 +107,8 @@ ControlEnvironment ControlEnvironment::of_process() {
 }
 
 std::vector<std::string> control_directories(const ControlEnvironment& environment) {
-  std::vector<std::string> directories{first_runtime_directory(environment),
-                                       xdg_place(environment), environment.run_directory,
-                                       tmp_place(environment)};
+  std::vector<std::string> directories{first_runtime_directory(environment), xdg_place(environment),
+                                       environment.run_directory, tmp_place(environment)};
   std::erase(directories, "");
   return directories;
 }

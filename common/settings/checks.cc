@@ -18,7 +18,9 @@ bool is_control(char c) {
   return byte < 0x20 || byte == 0x7f;
 }
 
-bool is_alnum(char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0; }
+bool is_alnum(char c) {
+  return std::isalnum(static_cast<unsigned char>(c)) != 0;
+}
 
 // Python identifiers may be any letters of Unicode; Python has the last word on those.
 bool is_identifier(std::string_view text) {
@@ -41,7 +43,9 @@ bool is_dotted_name(std::string_view text) {
 // RFC 9110 5.6.2
 bool is_token(std::string_view text) {
   constexpr std::string_view kMarks = "!#$%&'*+-.^_`|~";
-  const auto allowed = [&](char c) { return is_alnum(c) || kMarks.find(c) != std::string_view::npos; };
+  const auto allowed = [&](char c) {
+    return is_alnum(c) || kMarks.find(c) != std::string_view::npos;
+  };
   return !text.empty() && std::all_of(text.begin(), text.end(), allowed);
 }
 

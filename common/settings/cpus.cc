@@ -135,14 +135,17 @@ int cpus_of_affinity() {
   const std::size_t size = CPU_ALLOC_SIZE(kMostCpus);
   CPU_ZERO_S(size, set);
   const bool known = ::sched_getaffinity(0, size, set) == 0;
-  const int count = known ? CPU_COUNT_S(size, set) : static_cast<int>(::sysconf(_SC_NPROCESSORS_ONLN));
+  const int count =
+      known ? CPU_COUNT_S(size, set) : static_cast<int>(::sysconf(_SC_NPROCESSORS_ONLN));
   CPU_FREE(set);
   return std::max(1, count);
 }
 
 }  // namespace
 
-int usable_cpus(const std::string& root) { return usable_cpus(cpus_of_affinity(), root); }
+int usable_cpus(const std::string& root) {
+  return usable_cpus(cpus_of_affinity(), root);
+}
 
 int usable_cpus(int affinity, const std::string& root) {
   const std::optional<double> quota =

@@ -19,8 +19,8 @@ int usable_cpus(int affinity, const std::string& root);
 // The least memory limit of this process's cgroup and those above it, in bytes; nothing: none.
 std::optional<std::uint64_t> memory_limit(const std::string& root = "/");
 
-// Workers for `cpus` that fit in 0.8 of `limit`, each taking 32 MiB and what the mold has to itself.
-// 1 to 512.
+// Workers for `cpus` that fit in 0.8 of `limit`, each taking 32 MiB and what the mold has to
+// itself. 1 to 512.
 int automatic_workers(int cpus, std::optional<std::uint64_t> limit, std::uint64_t mold_bytes);
 
 }  // namespace mgr

@@ -17,7 +17,9 @@ std::string_view trimmed(std::string_view text) {
 }
 
 bool is_name(std::string_view text) {
-  const auto letter = [](char c) { return c == '_' || std::isalnum(static_cast<unsigned char>(c)); };
+  const auto letter = [](char c) {
+    return c == '_' || std::isalnum(static_cast<unsigned char>(c));
+  };
   return !text.empty() && !std::isdigit(static_cast<unsigned char>(text.front())) &&
          std::all_of(text.begin(), text.end(), letter);
 }

@@ -9,8 +9,8 @@
 namespace mgr {
 
 // Variables in a file as `env_file` names it: a line each, NAME=VALUE, `export ` in front allowed.
-// Blank lines and lines that begin with '#' are skipped. In double quotes a backslash escapes n, ", $
-// and itself; text in single quotes is taken as it is; nothing is expanded. The last of two equal
+// Blank lines and lines that begin with '#' are skipped. In double quotes a backslash escapes n, ",
+// $ and itself; text in single quotes is taken as it is; nothing is expanded. The last of two equal
 // names counts. Errors: `path:3: …`.
 Result<std::map<std::string, std::string>> read_env_file(const std::string& path);
 

@@ -50,7 +50,9 @@ auto ranged(Parse parse, Value least, Value most, Store store) {
   });
 }
 
-json any_of(std::initializer_list<json> schemas) { return {{"anyOf", json(schemas)}}; }
+json any_of(std::initializer_list<json> schemas) {
+  return {{"anyOf", json(schemas)}};
+}
 
 bool has_word(const std::vector<Word>& words, std::string_view word) {
   return std::any_of(words.begin(), words.end(), [&](const Word& w) { return w.word == word; });
@@ -73,7 +75,9 @@ std::optional<int> find_word(const std::vector<Word>& words, std::string_view te
   return {};
 }
 
-json texts_schema() { return {{"type", json::array({"string", "number", "boolean"})}}; }
+json texts_schema() {
+  return {{"type", json::array({"string", "number", "boolean"})}};
+}
 
 Result<void> check_texts(const Texts& texts, Validator validator, Empty empty) {
   if (texts.empty() && empty == Empty::refused) return Error("the list is empty");
@@ -117,8 +121,8 @@ Setting duration_setting(Common common, milliseconds Settings::*member, Duration
   Setting setting = start(std::move(common), Shape::scalar, "duration");
   setting.allowed =
       fmt::format("{} to {}", format_duration(range.least), format_duration(range.most));
-  setting.schema = any_of({{{"type", "number"}, {"minimum", 0}},
-                           {{"type", "string"}, {"pattern", kDurationPattern}}});
+  setting.schema = any_of(
+      {{{"type", "number"}, {"minimum", 0}}, {{"type", "string"}, {"pattern", kDurationPattern}}});
   setting.read = ranged(parse_duration, range.least, range.most,
                         [=](Settings& settings, milliseconds value) { settings.*member = value; });
   setting.write = [=](const Settings& settings) { return format_duration(settings.*member); };
@@ -166,8 +170,8 @@ Setting mode_setting(Common common, int Settings::*member) {
   setting.allowed = "0000 to 0777, octal";
   setting.schema = any_of({{{"type", "integer"}, {"minimum", 0}, {"maximum", 777}},
                            {{"type", "string"}, {"pattern", "^(0o)?[0-7]{1,4}$"}}});
-  setting.read = ranged(parse_mode, 0, 0777,
-                        [=](Settings& settings, int value) { settings.*member = value; });
+  setting.read =
+      ranged(parse_mode, 0, 0777, [=](Settings& settings, int value) { settings.*member = value; });
   setting.write = [=](const Settings& settings) { return format_mode(settings.*member); };
   return setting;
 }
@@ -191,8 +195,8 @@ Setting backoff_setting(Common common, CrashBackoff Settings::*member) {
   constexpr milliseconds kLeast{10};
   constexpr milliseconds kMost = std::chrono::hours(24);
   Setting setting = start(std::move(common), Shape::scalar, "durations");
-  setting.allowed = fmt::format("FIRST..LONGEST, each {} to {}", format_duration(kLeast),
-                                format_duration(kMost));
+  setting.allowed =
+      fmt::format("FIRST..LONGEST, each {} to {}", format_duration(kLeast), format_duration(kMost));
   setting.schema = {{"type", "string"}, {"pattern", R"(^[0-9.]+[a-z]*\.\.[0-9.]+[a-z]*$)"}};
   setting.read = scalar([=](const std::string& text, Settings& settings) -> Result<void> {
     const std::size_t dots = text.find("..");
@@ -202,7 +206,8 @@ Setting backoff_setting(Common common, CrashBackoff Settings::*member) {
     const Result<milliseconds> longest = parse_duration(text.substr(dots + 2));
     if (!longest) return longest.error();
     if (*first < kLeast || *longest > kMost) return Error(in_quotes(text) + " is out of range");
-    if (*first > *longest) return Error(in_quotes(text) + ": the first pause is longer than the last");
+    if (*first > *longest)
+      return Error(in_quotes(text) + ": the first pause is longer than the last");
     settings.*member = {*first, *longest};
     return {};
   });

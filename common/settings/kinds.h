@@ -70,7 +70,8 @@ struct Word {
   std::string_view word;
   int value;
 };
-Setting choice_setting(Common common, std::vector<Word> words, std::function<int(const Settings&)> get,
+Setting choice_setting(Common common, std::vector<Word> words,
+                       std::function<int(const Settings&)> get,
                        std::function<void(Settings&, int)> set);
 
 template <typename Enum>

@@ -21,7 +21,8 @@ std::string cell(const std::string& text) {
 
 std::string default_text(const Setting& setting) {
   const nlohmann::json value = setting.write(Settings{});
-  if (value.is_string()) return value.get<std::string>().empty() ? "–" : "`" + value.get<std::string>() + "`";
+  if (value.is_string())
+    return value.get<std::string>().empty() ? "–" : "`" + value.get<std::string>() + "`";
   if (value.is_structured() && value.empty()) return "–";
   if (!value.is_array()) return "`" + value.dump() + "`";
   std::string text;
@@ -50,8 +51,10 @@ std::string markdown_reference() {
     text += row(setting);
   }
   text +=
-      "\n`keep_alive` in the file is `--keep-alive` on the command line and `MGR_KEEP_ALIVE` in the "
-      "environment. Lists: the flag repeated, commas in the environment; maps: `KEY=VALUE` likewise. "
+      "\n`keep_alive` in the file is `--keep-alive` on the command line and `MGR_KEEP_ALIVE` in "
+      "the "
+      "environment. Lists: the flag repeated, commas in the environment; maps: `KEY=VALUE` "
+      "likewise. "
       "Durations: `500ms`, `30s`, `5m`, `2h`, or seconds. Sizes: `8190`, `64k`, `16m`, `1g`. "
       "† `mgr reload` can't apply it; it needs a new start.\n";
   return text;

@@ -4,8 +4,8 @@
 
 namespace mgr::settings {
 
-// The reference of all settings in Markdown, from the table: a table for each group. README.md holds
-// it between the two marks.
+// The reference of all settings in Markdown, from the table: a table for each group. README.md
+// holds it between the two marks.
 std::string markdown_reference();
 
 inline constexpr const char* kReferenceBegin =

@@ -19,20 +19,22 @@ constexpr DurationRange kAboveZero{1ms, 24h};
 std::vector<Setting> application_settings() {
   constexpr Group g = Group::application;
   return {
-      text_setting({"app", g, "The application: a module, an attribute of it, or a factory to call. "
-                              "Without an attribute: `app`, then `application`."},
+      text_setting({"app", g,
+                    "The application: a module, an attribute of it, or a factory to call. "
+                    "Without an attribute: `app`, then `application`."},
                    &Settings::app, "module, module:attribute or module:factory()", check_app),
-      enum_setting<Interface>({"interface", g, "How the application is called; `auto` looks at it."},
-                              &Settings::interface,
-                              {{"auto", Interface::automatic},
-                               {"asgi", Interface::asgi},
-                               {"asgi2", Interface::asgi2}}),
-      text_setting({"name", g, "Name of this supervisor, by which `mgr -i NAME` finds it; empty: from "
-                               "the configuration file's name, else from application and port.",
+      enum_setting<Interface>(
+          {"interface", g, "How the application is called; `auto` looks at it."},
+          &Settings::interface,
+          {{"auto", Interface::automatic}, {"asgi", Interface::asgi}, {"asgi2", Interface::asgi2}}),
+      text_setting({"name", g,
+                    "Name of this supervisor, by which `mgr -i NAME` finds it; empty: from "
+                    "the configuration file's name, else from application and port.",
                     Reload::needs_restart},
                    &Settings::name, "letters, digits, '.', '_' and '-', at most 64", check_name),
-      text_setting({"python", g, "The interpreter; empty: that of `$VIRTUAL_ENV`, else of `.venv` or "
-                                 "`venv` under `chdir`, else `python3` on `$PATH`."},
+      text_setting({"python", g,
+                    "The interpreter; empty: that of `$VIRTUAL_ENV`, else of `.venv` or "
+                    "`venv` under `chdir`, else `python3` on `$PATH`."},
                    &Settings::python, "a path, or a command on $PATH", check_line),
       text_setting({"chdir", g, "Directory that the application runs in; it is on `sys.path`."},
                    &Settings::chdir, "a directory", check_path),
@@ -40,8 +42,9 @@ std::vector<Setting> application_settings() {
                    &Settings::python_path, "directories", check_path),
       map_setting({"env", g, "Environment variables for the application."}, &Settings::env,
                   "NAME=VALUE", check_environment_entry),
-      text_setting({"env_file", g, "File of `NAME=VALUE` lines with more of them; `env` wins. Relative to "
-                               "`chdir`."},
+      text_setting({"env_file", g,
+                    "File of `NAME=VALUE` lines with more of them; `env` wins. Relative to "
+                    "`chdir`."},
                    &Settings::env_file, "a path", check_line),
       word_setting({"loop", g, "The event loop: asyncio over the worker's own."}, &Settings::loop,
                    {"mgr"}),
@@ -52,8 +55,9 @@ std::vector<Setting> application_settings() {
                                  {{"auto", LifespanMode::automatic},
                                   {"on", LifespanMode::on},
                                   {"off", LifespanMode::off}}),
-      text_setting({"root_path", g, "ASGI `root_path`: the path that a proxy has taken off; it is put "
-                                    "before `path` again."},
+      text_setting({"root_path", g,
+                    "ASGI `root_path`: the path that a proxy has taken off; it is put "
+                    "before `path` again."},
                    &Settings::root_path, "empty, or a path such as /api", check_root_path),
   };
 }
@@ -61,17 +65,19 @@ std::vector<Setting> application_settings() {
 std::vector<Setting> listening_settings() {
   constexpr Group g = Group::listening;
   return {
-      list_setting({"bind", g, "Addresses to listen on; `:port` is both families. Port 0 lets the "
-                               "kernel choose.",
+      list_setting({"bind", g,
+                    "Addresses to listen on; `:port` is both families. Port 0 lets the "
+                    "kernel choose.",
                     Reload::needs_restart},
                    &Settings::bind, std::string(net::kBindForms), check_bind, Empty::refused),
-      integer_setting({"backlog", g, "Longest queue of connections that wait to be accepted, for each "
-                                     "socket.",
+      integer_setting({"backlog", g,
+                       "Longest queue of connections that wait to be accepted, for each "
+                       "socket.",
                        Reload::needs_restart},
                       &Settings::backlog, 1, 65535),
-      mode_setting({"socket_mode", g, "Permissions of the Unix sockets in `bind`.",
-                    Reload::needs_restart},
-                   &Settings::socket_mode),
+      mode_setting(
+          {"socket_mode", g, "Permissions of the Unix sockets in `bind`.", Reload::needs_restart},
+          &Settings::socket_mode),
       text_setting({"socket_group", g, "Group that the Unix sockets in `bind` are given to.",
                     Reload::needs_restart},
                    &Settings::socket_group, "a group's name, or empty", check_line),
@@ -81,28 +87,31 @@ std::vector<Setting> listening_settings() {
 std::vector<Setting> worker_settings() {
   constexpr Group g = Group::workers;
   return {
-      integer_setting({"workers", g, "Number of workers; `auto` is one for each CPU that this process "
-                                     "may use, as far as its memory limit allows. What `mgr scale` "
-                                     "set holds across reloads until this value changes."},
+      integer_setting({"workers", g,
+                       "Number of workers; `auto` is one for each CPU that this process "
+                       "may use, as far as its memory limit allows. What `mgr scale` "
+                       "set holds across reloads until this value changes."},
                       &Settings::workers, 1, 512, "auto"),
-      enum_setting<PreloadMode>({"preload", g,
-                                 "Load the application once and fork workers from there; `auto`: "
-                                 "unless loading left threads or sockets open."},
-                                &Settings::preload,
-                                {{"auto", PreloadMode::automatic},
-                                 {"on", PreloadMode::on},
-                                 {"off", PreloadMode::off}}),
+      enum_setting<PreloadMode>(
+          {"preload", g,
+           "Load the application once and fork workers from there; `auto`: "
+           "unless loading left threads or sockets open."},
+          &Settings::preload,
+          {{"auto", PreloadMode::automatic}, {"on", PreloadMode::on}, {"off", PreloadMode::off}}),
       duration_setting({"boot_timeout", g, "Time for loading, start-up and becoming ready."},
                        &Settings::boot_timeout, kAboveZero),
-      duration_setting({"min_ready", g, "Time that the first worker of a generation must live before "
-                                        "it is given sockets, and the last before a reload is final."},
+      duration_setting({"min_ready", g,
+                        "Time that the first worker of a generation must live before "
+                        "it is given sockets, and the last before a reload is final."},
                        &Settings::min_ready, kFromZero),
       duration_setting({"graceful_timeout", g, "Time for requests in flight when a worker leaves."},
                        &Settings::graceful_timeout, kFromZero),
-      duration_setting({"drain_delay", g, "Time that readiness fails before a graceful stop begins."},
-                       &Settings::drain_delay, kFromZero),
-      backoff_setting({"crash_backoff", g, "First and longest pause before a worker that keeps dying "
-                                           "is started again; doubled each time."},
+      duration_setting(
+          {"drain_delay", g, "Time that readiness fails before a graceful stop begins."},
+          &Settings::drain_delay, kFromZero),
+      backoff_setting({"crash_backoff", g,
+                       "First and longest pause before a worker that keeps dying "
+                       "is started again; doubled each time."},
                       &Settings::crash_backoff),
   };
 }
@@ -110,8 +119,9 @@ std::vector<Setting> worker_settings() {
 std::vector<Setting> http_settings() {
   constexpr Group g = Group::http;
   return {
-      duration_setting({"header_timeout", g, "Time for a whole request head; 408 once a byte has come."},
-                       &Settings::header_timeout, kAboveZero),
+      duration_setting(
+          {"header_timeout", g, "Time for a whole request head; 408 once a byte has come."},
+          &Settings::header_timeout, kAboveZero),
       duration_setting({"body_timeout", g, "Longest silence within a request body."},
                        &Settings::body_timeout, kAboveZero),
       duration_setting({"write_timeout", g, "How long a client may read nothing of its response."},
@@ -126,15 +136,17 @@ std::vector<Setting> http_settings() {
                    &Settings::limit_header_size, 64, 16 << 20),
       size_setting({"limit_body", g, "Largest request body; above it 413; 0: any."},
                    &Settings::limit_body, 0, std::int64_t{1} << 50),
-      enum_setting<ForwardedFamily>({"forwarded", g,
-                                     "Which headers of trusted proxies tell client and scheme; those "
-                                     "of the other family are never believed."},
-                                    &Settings::forwarded,
-                                    {{"x-forwarded", ForwardedFamily::x_forwarded},
-                                     {"rfc7239", ForwardedFamily::rfc7239},
-                                     {"off", ForwardedFamily::off}}),
-      list_setting({"forwarded_trust", g, "What else is believed of them: X-Forwarded-Host, "
-                                          "X-Forwarded-Port."},
+      enum_setting<ForwardedFamily>(
+          {"forwarded", g,
+           "Which headers of trusted proxies tell client and scheme; those "
+           "of the other family are never believed."},
+          &Settings::forwarded,
+          {{"x-forwarded", ForwardedFamily::x_forwarded},
+           {"rfc7239", ForwardedFamily::rfc7239},
+           {"off", ForwardedFamily::off}}),
+      list_setting({"forwarded_trust", g,
+                    "What else is believed of them: X-Forwarded-Host, "
+                    "X-Forwarded-Port."},
                    &Settings::forwarded_trust, "host, port", check_forwarded_trust),
       list_setting({"trusted_proxies", g, "Peers whose forwarding headers are believed."},
                    &Settings::trusted_proxies,
@@ -150,13 +162,16 @@ std::vector<Setting> http_settings() {
 std::vector<Setting> control_settings() {
   constexpr Group g = Group::control;
   return {
-      text_setting({"control", g, "Path of the control socket; empty: `NAME.sock` in the first of "
-                                  "`$RUNTIME_DIRECTORY`, `$XDG_RUNTIME_DIR/mgr`, `/run/mgr` (root), "
-                                  "`/tmp/mgr-UID`; `off`: none.",
+      text_setting({"control", g,
+                    "Path of the control socket; empty: `NAME.sock` in the first of "
+                    "`$RUNTIME_DIRECTORY`, `$XDG_RUNTIME_DIR/mgr`, `/run/mgr` (root), "
+                    "`/tmp/mgr-UID`; `off`: none.",
                     Reload::needs_restart},
-                   &Settings::control, "a path, off, or empty", check_control, {{"off", "off"}, {"false", "off"}}),
-      mode_setting({"control_mode", g, "Permissions of the control socket; 0660 where `control_group` "
-                                       "is given and this is not.",
+                   &Settings::control, "a path, off, or empty", check_control,
+                   {{"off", "off"}, {"false", "off"}}),
+      mode_setting({"control_mode", g,
+                    "Permissions of the control socket; 0660 where `control_group` "
+                    "is given and this is not.",
                     Reload::needs_restart},
                    &Settings::control_mode),
       text_setting({"control_group", g, "Group whose members may read status and configuration.",
@@ -173,7 +188,8 @@ std::vector<Setting> control_settings() {
       text_setting({"log_file", g, "Where records go.", Reload::needs_restart}, &Settings::log_file,
                    "stderr, or a path", check_line, {{"stderr", ""}}),
       text_setting({"access_log", g, "Where a line for each request goes; `-` is standard output."},
-                   &Settings::access_log, "off, -, or a path", check_line, {{"off", ""}, {"false", ""}}),
+                   &Settings::access_log, "off, -, or a path", check_line,
+                   {{"off", ""}, {"false", ""}}),
       word_setting({"access_log_format", g, "Format of these lines."}, &Settings::access_log_format,
                    {"combined"}),
   };

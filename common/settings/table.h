@@ -27,9 +27,9 @@ struct Setting {
   Group group;
   Reload reload;
   Shape shape;
-  std::string type;     // for people: "duration"
-  std::string allowed;  // for people: "10ms to 24h"
-  std::string help;     // one sentence, with its unit
+  std::string type;       // for people: "duration"
+  std::string allowed;    // for people: "10ms to 24h"
+  std::string help;       // one sentence, with its unit
   nlohmann::json schema;  // JSON Schema of the value
 
   // Reads and validates a value. Errors say what is wrong, without the name and `allowed`.

@@ -20,23 +20,22 @@ struct Unit {
 };
 
 // Largest first, for formatting.
-constexpr std::array<Unit, 4> kTimeUnits{
-    {{"h", 3'600'000}, {"m", 60'000}, {"s", 1000}, {"ms", 1}}};
+constexpr std::array<Unit, 4> kTimeUnits{{{"h", 3'600'000}, {"m", 60'000}, {"s", 1000}, {"ms", 1}}};
 constexpr std::array<Unit, 3> kSizeUnits{{{"g", 1 << 30}, {"m", 1 << 20}, {"k", 1 << 10}}};
 
 // Number and unit apart; an empty number where the text does not begin with one.
 std::pair<std::string_view, std::string_view> split_unit(std::string_view text) {
   std::size_t end = 0;
-  while (end < text.size() && (std::isdigit(static_cast<unsigned char>(text[end])) ||
-                               text[end] == '.'))
+  while (end < text.size() &&
+         (std::isdigit(static_cast<unsigned char>(text[end])) || text[end] == '.'))
     ++end;
   return {text.substr(0, end), text.substr(end)};
 }
 
 std::optional<double> parse_decimal(std::string_view text) {
   double value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value,
-                                            std::chars_format::fixed);
+  const auto [end, error] =
+      std::from_chars(text.data(), text.data() + text.size(), value, std::chars_format::fixed);
   if (error != std::errc{} || end != text.data() + text.size()) return {};
   return value;
 }
@@ -166,7 +165,9 @@ std::string format_size(std::int64_t bytes) {
   return fmt::format("{}", bytes);
 }
 
-std::string format_mode(int mode) { return fmt::format("{:04o}", mode); }
+std::string format_mode(int mode) {
+  return fmt::format("{:04o}", mode);
+}
 
 std::string in_quotes(std::string_view text) {
   constexpr std::size_t kLongest = 80;

@@ -44,7 +44,8 @@ std::string format_duration(std::chrono::milliseconds value);
 std::string format_size(std::int64_t bytes);
 std::string format_mode(int mode);
 
-// 'text', for messages: cut where it is long, control characters escaped, so that it stays one line.
+// 'text', for messages: cut where it is long, control characters escaped, so that it stays one
+// line.
 std::string in_quotes(std::string_view text);
 
 }  // namespace mgr::settings

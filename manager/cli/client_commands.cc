@@ -34,7 +34,8 @@ std::string text_of(const json& document, const char* key) {
   return found != document.end() && found->is_string() ? found->get<std::string>() : "";
 }
 
-// What an answer that is no success says: the detail of a problem document (RFC 9457), else its body.
+// What an answer that is no success says: the detail of a problem document (RFC 9457), else its
+// body.
 std::string reason_of(const ControlResponse& response) {
   const json problem = parsed(response);
   if (const std::string detail = text_of(problem, "detail"); !detail.empty()) return detail;
@@ -43,7 +44,9 @@ std::string reason_of(const ControlResponse& response) {
   return "the supervisor answered " + std::to_string(response.status);
 }
 
-bool succeeded(const ControlResponse& response) { return response.status / 100 == 2; }
+bool succeeded(const ControlResponse& response) {
+  return response.status / 100 == 2;
+}
 
 int status(ControlClient& client, bool as_json, Console console) {
   const Result<ControlResponse> response = client.get("/v1/status", kPatience);
@@ -93,8 +96,8 @@ json restart_order(const std::vector<int>& slots) {
   return slots.empty() ? json::object() : json{{"slots", slots}};
 }
 
-// A process that is to be waited for. Made before it is told to leave, so that its number can't have
-// been given to another one meanwhile.
+// A process that is to be waited for. Made before it is told to leave, so that its number can't
+// have been given to another one meanwhile.
 class Departure {
  public:
   explicit Departure(pid_t pid)

@@ -31,7 +31,8 @@ constexpr VerbName kVerbs[] = {
     {Verb::status, "status", "Show the supervisor and its workers"},
     {Verb::ready, "ready", "Exit with 0 if the service is ready, else with 1 and the reason"},
     {Verb::scale, "scale", "Set the number of workers"},
-    {Verb::reload, "reload", "Re-read the configuration and replace every worker, losing no request"},
+    {Verb::reload, "reload",
+     "Re-read the configuration and replace every worker, losing no request"},
     {Verb::restart, "restart", "Replace workers by new ones of the same generation"},
     {Verb::stop, "stop", "Stop the supervisor gracefully, and wait for it"},
     {Verb::version, "version", "Print the versions of mgr and its libraries"},
@@ -112,7 +113,8 @@ void add_arguments(CLI::App& command, Verb verb, Storage& storage) {
   if (verb == Verb::stop)
     command.add_flag("--now", storage.now, "Cut the requests in flight instead of finishing them");
   if (verb == Verb::scale) {
-    command.add_option("NUMBER", storage.scale, "1 to 512, or +N or -N relative to now")->required();
+    command.add_option("NUMBER", storage.scale, "1 to 512, or +N or -N relative to now")
+        ->required();
   }
   if (verb == Verb::restart)
     command.add_option("SLOT", storage.slots, "Slots whose workers are replaced; none: all");
@@ -125,7 +127,8 @@ void add_arguments(CLI::App& command, Verb verb, Storage& storage) {
 
 EarlyExit usage(const std::string& command, const std::string& what) {
   std::string line = command.empty() ? "mgr: " : "mgr " + command + ": ";
-  return {kUsageError, line + what + "; see mgr " + command + (command.empty() ? "" : " ") + "--help\n"};
+  return {kUsageError,
+          line + what + "; see mgr " + command + (command.empty() ? "" : " ") + "--help\n"};
 }
 
 std::optional<int> parse_digits(std::string_view text, int most) {
@@ -175,8 +178,7 @@ EarlyExit unknown_argument(const CLI::App& app) {
   if (chosen.empty()) return usage("", (extra.flag ? "unknown flag " : "unknown command ") + name);
   const CLI::App& command = *chosen.front();
   if (!extra.flag) return usage(command.get_name(), "argument " + name + " is one too many");
-  return usage(command.get_name(),
-               "unknown flag " + name + nearest_option(command, extra.text));
+  return usage(command.get_name(), "unknown flag " + name + nearest_option(command, extra.text));
 }
 
 std::optional<std::string> given(const CLI::App& command, const char* option,
@@ -255,7 +257,8 @@ class Parser {
     return values;
   }
 
-  static std::variant<CommandLine, EarlyExit> with_output(CommandLine line, const Storage& storage) {
+  static std::variant<CommandLine, EarlyExit> with_output(CommandLine line,
+                                                          const Storage& storage) {
     if (storage.json + storage.schema + storage.reference > 1)
       return usage("config", "--json, --schema and --reference exclude each other");
     line.output = storage.json        ? ConfigOutput::json
@@ -268,9 +271,10 @@ class Parser {
   static std::variant<CommandLine, EarlyExit> with_scale(CommandLine line, const Storage& storage) {
     const std::optional<ScaleRequest> request = parse_scale(storage.scale);
     if (!request) {
-      return EarlyExit{kUsageError, "mgr scale: " + settings::in_quotes(storage.scale) +
-                                        " is not a number, or out of range; allowed: 1 to 512, or +N "
-                                        "or -N\n"};
+      return EarlyExit{kUsageError,
+                       "mgr scale: " + settings::in_quotes(storage.scale) +
+                           " is not a number, or out of range; allowed: 1 to 512, or +N "
+                           "or -N\n"};
     }
     line.scale = *request;
     return line;

@@ -29,14 +29,14 @@ enum class ConfigOutput { text, json, schema, reference };
 // One command, as given. Fields that the verb does not use keep their defaults.
 struct CommandLine {
   Verb verb = Verb::version;
-  CommandLineValues values{};          // run, check, config: flags of settings, and APP
-  std::optional<std::string> file{};   // run, check, config: -c FILE
+  CommandLineValues values{};         // run, check, config: flags of settings, and APP
+  std::optional<std::string> file{};  // run, check, config: -c FILE
   ConfigOutput output = ConfigOutput::text;
-  Target target{};                     // the clients
-  bool json = false;                 // status
+  Target target{};    // the clients
+  bool json = false;  // status
   ScaleRequest scale{};
-  std::vector<int> slots{};            // restart; empty: all
-  bool now = false;                  // stop
+  std::vector<int> slots{};  // restart; empty: all
+  bool now = false;          // stop
 };
 
 // Nothing to carry out: help (status 0), or a usage error of one line (status 2).

@@ -22,8 +22,9 @@ int bad_configuration(const Error& error, Console console) {
 int no_application(const CommandLine& line, const std::string& file, Console console) {
   const std::string_view verb = line.verb == Verb::run ? "run" : "check";
   if (!file.empty()) {
-    console.err << file << ": app: no application is given; allowed: module, module:attribute or "
-                           "module:factory()\n";
+    console.err << file
+                << ": app: no application is given; allowed: module, module:attribute or "
+                   "module:factory()\n";
     return kBadConfiguration;
   }
   console.err << "mgr " << verb << ": an application is needed: mgr " << verb

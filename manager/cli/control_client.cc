@@ -62,7 +62,8 @@ class ResponseParser {
     return 0;
   }
   static int on_value(llhttp_t* parser, const char* at, std::size_t length) noexcept {
-    if (self(parser).field_ == "content-type") self(parser).response_.content_type.append(at, length);
+    if (self(parser).field_ == "content-type")
+      self(parser).response_.content_type.append(at, length);
     return 0;
   }
   static int on_value_complete(llhttp_t* parser) noexcept {
@@ -141,7 +142,8 @@ Result<ControlResponse> ControlClient::exchange(std::string_view request) {
     if (n < 0) return Error::from_errno(address_);
     if (n == 0 && !parser.finish()) return failure("the supervisor left before it answered");
     if (n == 0) break;
-    if (!parser.feed({buffer, static_cast<std::size_t>(n)})) return failure("the answer is no HTTP");
+    if (!parser.feed({buffer, static_cast<std::size_t>(n)}))
+      return failure("the answer is no HTTP");
   }
   return parser.take();
 }

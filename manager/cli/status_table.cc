@@ -66,7 +66,9 @@ std::size_t ready_workers(const json& workers) {
       workers.begin(), workers.end(), [](const json& w) { return member(w, "state") == "ready"; }));
 }
 
-std::string first_line(const std::string& lines) { return lines.substr(0, lines.find('\n')); }
+std::string first_line(const std::string& lines) {
+  return lines.substr(0, lines.find('\n'));
+}
 
 std::string last_reload(const json& reload) {
   if (!reload.is_object()) return "";
@@ -87,12 +89,11 @@ std::string listeners(const json& status) {
 }
 
 std::string supervisor_lines(const json& status) {
-  std::string result =
-      fmt::format("{}: {}, {} of {} workers ready, generation {}, up {}, pid {}, mgr {}\n",
-                  text(status, "name"), text(status, "state"),
-                  ready_workers(member(status, "workers")), text(status, "target_workers"),
-                  text(status, "generation"), duration(status, "uptime_s"), text(status, "pid"),
-                  text(status, "version"));
+  std::string result = fmt::format(
+      "{}: {}, {} of {} workers ready, generation {}, up {}, pid {}, mgr {}\n",
+      text(status, "name"), text(status, "state"), ready_workers(member(status, "workers")),
+      text(status, "target_workers"), text(status, "generation"), duration(status, "uptime_s"),
+      text(status, "pid"), text(status, "version"));
   if (const std::string addresses = listeners(status); !addresses.empty())
     result += "listening: " + addresses + "\n";
   if (const std::string reload = last_reload(member(status, "last_reload")); !reload.empty())
@@ -101,16 +102,26 @@ std::string supervisor_lines(const json& status) {
 }
 
 Row worker_row(const json& worker) {
-  return {text(worker, "slot"),        text(worker, "pid"),         text(worker, "generation"),
-          text(worker, "state"),       duration(worker, "uptime_s"), text(worker, "requests"),
-          text(worker, "in_flight"),   text(worker, "connections"), percent(worker, "busy"),
-          mebibytes(worker, "rss"),    text(worker, "restarts"),    text(worker, "last_exit")};
+  return {text(worker, "slot"),      text(worker, "pid"),          text(worker, "generation"),
+          text(worker, "state"),     duration(worker, "uptime_s"), text(worker, "requests"),
+          text(worker, "in_flight"), text(worker, "connections"),  percent(worker, "busy"),
+          mebibytes(worker, "rss"),  text(worker, "restarts"),     text(worker, "last_exit")};
 }
 
 Row leaving_row(const json& worker) {
   const std::string deadline = "cut in " + duration(worker, "deadline_s");
-  return {text(worker, "slot"), text(worker, "pid"), text(worker, "generation"), "leaving",
-          "-", "-", text(worker, "in_flight"), "-", "-", "-", "-", deadline};
+  return {text(worker, "slot"),
+          text(worker, "pid"),
+          text(worker, "generation"),
+          "leaving",
+          "-",
+          "-",
+          text(worker, "in_flight"),
+          "-",
+          "-",
+          "-",
+          "-",
+          deadline};
 }
 
 }  // namespace

@@ -1,9 +1,9 @@
 #include "manager/cli/version.h"
 
-#include <CLI/Version.hpp>
 #include <fmt/core.h>
-#include <nlohmann/json.hpp>
 #include <spdlog/version.h>
+#include <CLI/Version.hpp>
+#include <nlohmann/json.hpp>
 
 #include "manager/cli/control_client.h"
 

@@ -108,7 +108,8 @@ Result<TextMap> read_entries(const Texts& entries) {
   TextMap map;
   for (const std::string& entry : entries) {
     const std::size_t equals = entry.find('=');
-    if (equals == std::string::npos || equals == 0) return Error(in_quotes(entry) + " is no KEY=VALUE");
+    if (equals == std::string::npos || equals == 0)
+      return Error(in_quotes(entry) + " is no KEY=VALUE");
     if (!map.emplace(entry.substr(0, equals), entry.substr(equals + 1)).second)
       return Error(in_quotes(entry.substr(0, equals)) + " is given twice");
   }

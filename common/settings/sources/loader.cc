@@ -69,8 +69,7 @@ class Collector {
   void add(GivenValues source) {
     for (const Given& given : source.values) apply(given);
     std::move(source.errors.begin(), source.errors.end(), std::back_inserter(errors_));
-    std::move(source.warnings.begin(), source.warnings.end(),
-              std::back_inserter(loaded_.warnings));
+    std::move(source.warnings.begin(), source.warnings.end(), std::back_inserter(loaded_.warnings));
   }
 
   Result<LoadedSettings> finish() {
@@ -108,7 +107,8 @@ Result<void> check_group(const char* name, const std::string& group) {
 
 Result<void> check_directory(const std::string& path) {
   struct stat info {};
-  if (::stat(path.c_str(), &info) != 0) return Error::from_errno(settings::in_quotes(path)).with("chdir");
+  if (::stat(path.c_str(), &info) != 0)
+    return Error::from_errno(settings::in_quotes(path)).with("chdir");
   if (!S_ISDIR(info.st_mode))
     return Error(settings::in_quotes(path) + " is no directory").with("chdir");
   return {};
@@ -185,8 +185,8 @@ Result<void> check_on_this_machine(const Settings& settings) {
   if (settings.env_file.empty()) return {};
   // Like every path of the application, relative to its directory.
   const bool absolute = settings.env_file.front() == '/';
-  auto variables = read_env_file(absolute ? settings.env_file
-                                          : settings.chdir + "/" + settings.env_file);
+  auto variables =
+      read_env_file(absolute ? settings.env_file : settings.chdir + "/" + settings.env_file);
   if (!variables) return std::move(variables).error().with("env_file");
   return {};
 }

@@ -39,8 +39,8 @@ class SettingsLoader {
   // that a reload reads the same one. The error has a line for everything that is wrong.
   Result<LoadedSettings> load() const;
 
-  // Every value that is valid, whatever else is wrong: for a client that wants to know which supervisor
-  // a file means.
+  // Every value that is valid, whatever else is wrong: for a client that wants to know which
+  // supervisor a file means.
   Settings load_what_is_valid() const;
 
   // As named; empty without one. The file need not exist when it was named.

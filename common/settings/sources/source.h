@@ -9,7 +9,7 @@ namespace mgr::settings {
 
 // One value that a source gives to a setting.
 struct Given {
-  std::string name;    // of the setting
+  std::string name;  // of the setting
   Spelled value;
   std::string where;   // begins its error line: "mgr.yaml:12: keep_alive", "MGR_KEEP_ALIVE"
   std::string origin;  // as `mgr config` shows it: "file:12", "env", "command line"

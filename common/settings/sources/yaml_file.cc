@@ -55,8 +55,8 @@ class Reader {
 
   void bad_yaml(const YAML::Exception& exception) {
     const int line = std::min(exception.mark.line, last_line());
-    const std::string_view indentation = line_text(line).substr(
-        0, line_text(line).find_first_not_of(" \t"));
+    const std::string_view indentation =
+        line_text(line).substr(0, line_text(line).find_first_not_of(" \t"));
     if (indentation.find('\t') != std::string_view::npos) {
       error(line, "a tab; YAML is indented by spaces alone");
     } else if (exception.msg == "illegal document indicator in scalar") {
@@ -98,8 +98,8 @@ class Reader {
       error(line, name + ": " + spelled.error().message() + "; allowed: " + find(name)->allowed);
       return;
     }
-    result_.values.push_back({name, std::move(*spelled), at(line) + ": " + name,
-                              fmt::format("file:{}", line + 1)});
+    result_.values.push_back(
+        {name, std::move(*spelled), at(line) + ": " + name, fmt::format("file:{}", line + 1)});
   }
 
   static Result<Spelled> spell(const YAML::Node& value) {

@@ -34,11 +34,37 @@ TEST(BindAddress, takes_every_form_of_the_contract) {
 }
 
 TEST(BindAddress, refuses_everything_else) {
-  for (const char* text :
-       {"", "8000", "localhost", "127.0.0.1", "[::1]", "[::1]8000", "[::1", "::1:8000", "[x]:80",
-        "[127.0.0.1]:80", "host:", "host:x", "host:-1", "host:+1", "host:65536", "host:80 ", "a b:80",
-        "*:80", "256.1.1.1:80", "127.1:80", "http://host:80", "unix:", "unix:@", "unix:app.sock",
-        "unix:/run/", "fd://", "fd://x", "fd://0", "fd://2", "fd://-3", "ho/st:80"})
+  for (const char* text : {"",
+                           "8000",
+                           "localhost",
+                           "127.0.0.1",
+                           "[::1]",
+                           "[::1]8000",
+                           "[::1",
+                           "::1:8000",
+                           "[x]:80",
+                           "[127.0.0.1]:80",
+                           "host:",
+                           "host:x",
+                           "host:-1",
+                           "host:+1",
+                           "host:65536",
+                           "host:80 ",
+                           "a b:80",
+                           "*:80",
+                           "256.1.1.1:80",
+                           "127.1:80",
+                           "http://host:80",
+                           "unix:",
+                           "unix:@",
+                           "unix:app.sock",
+                           "unix:/run/",
+                           "fd://",
+                           "fd://x",
+                           "fd://0",
+                           "fd://2",
+                           "fd://-3",
+                           "ho/st:80"})
     EXPECT_FALSE(parse_bind_address(text)) << text;
 }
 

@@ -90,13 +90,13 @@ TEST_F(ControlPath, finds_sockets_in_every_place_in_order) {
   const std::string table = directory_.write(
       "unix",
       "Num       RefCount Protocol Flags    Type St Inode Path\n"
-      "0: 00000002 00000000 00010000 0001 01 1 " + own + "\n" +
-      "0: 00000003 00000000 00000000 0001 03 2 " + own + "-connected\n" +
-      "0: 00000002 00000000 00010000 0001 01 3 @mgr-0-e\n"
-      "0: 00000002 00000000 00010000 0001 01 4 @mgr-77777-f\n"
-      "0: 00000002 00000000 00010000 0001 01 5 /run/other.sock\n"
-      "0: 00000002 00000000 00010000 0001 01 6 @other\n"
-      "0: 00000003 00000000 00000000 0001 03 7\n");
+      "0: 00000002 00000000 00010000 0001 01 1 " +
+          own + "\n" + "0: 00000003 00000000 00000000 0001 03 2 " + own + "-connected\n" +
+          "0: 00000002 00000000 00010000 0001 01 3 @mgr-0-e\n"
+          "0: 00000002 00000000 00010000 0001 01 4 @mgr-77777-f\n"
+          "0: 00000002 00000000 00010000 0001 01 5 /run/other.sock\n"
+          "0: 00000002 00000000 00010000 0001 01 6 @other\n"
+          "0: 00000003 00000000 00000000 0001 03 7\n");
 
   std::vector<std::string> names;
   for (const ControlCandidate& candidate : find_control_sockets(environment_, table))

@@ -11,7 +11,8 @@ using Variables = std::map<std::string, std::string>;
 
 TEST(EnvFile, takes_lines_comments_quotes_and_export) {
   const auto variables = parse_env_file(
-      "# comment\n\nA=1\n export B = two words \r\nC=\"x\\ny \\\"z\\\" \\$H \\d\"\nD='a\\nb'\nE=\nA=2\n"
+      "# comment\n\nA=1\n export B = two words \r\nC=\"x\\ny \\\"z\\\" \\$H "
+      "\\d\"\nD='a\\nb'\nE=\nA=2\n"
       "URL=postgres://u:p@h/db?a=b#c");
   ASSERT_TRUE(variables) << variables.error().message();
   EXPECT_EQ(*variables, (Variables{{"A", "2"},

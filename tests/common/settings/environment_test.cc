@@ -6,9 +6,13 @@ namespace mgr::settings {
 namespace {
 
 TEST(Variables, give_settings_lists_and_maps) {
-  const GivenValues result = read_variables(
-      {{"MGR_KEEP_ALIVE", "7s"}, {"MGR_BIND", ":80, unix:@a"}, {"MGR_ENV", "A=1,B=x=y"},
-       {"MGR_PYTHON_PATH", ""}, {"HOME", "/"}, {"MGR_CONFIG", "x"}, {"MGR_CONTROL", "/c"}});
+  const GivenValues result = read_variables({{"MGR_KEEP_ALIVE", "7s"},
+                                             {"MGR_BIND", ":80, unix:@a"},
+                                             {"MGR_ENV", "A=1,B=x=y"},
+                                             {"MGR_PYTHON_PATH", ""},
+                                             {"HOME", "/"},
+                                             {"MGR_CONFIG", "x"},
+                                             {"MGR_CONTROL", "/c"}});
   EXPECT_TRUE(result.errors.empty());
   EXPECT_TRUE(result.warnings.empty());
   std::map<std::string, Spelled> values;
@@ -24,7 +28,8 @@ TEST(Variables, give_settings_lists_and_maps) {
 }
 
 TEST(Variables, that_are_unknown_are_warnings) {
-  const GivenValues result = read_variables({{"MGR_SERVICE_HOST", "10.0.0.1"}, {"MGR_WORKER", "2"}});
+  const GivenValues result =
+      read_variables({{"MGR_SERVICE_HOST", "10.0.0.1"}, {"MGR_WORKER", "2"}});
   EXPECT_TRUE(result.errors.empty());
   ASSERT_EQ(result.warnings.size(), 2u);
   EXPECT_EQ(result.warnings[1],

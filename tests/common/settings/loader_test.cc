@@ -117,8 +117,7 @@ TEST_F(Loader, without_a_name_takes_mgr_yaml_of_the_working_directory_if_there_i
   file("workers: 6\n");
   EXPECT_EQ(loader().file(), "mgr.yaml");
   EXPECT_EQ(loaded().values.workers, 6);
-  EXPECT_EQ(loaded().values.config_file,
-            std::filesystem::current_path().string() + "/mgr.yaml");
+  EXPECT_EQ(loaded().values.config_file, std::filesystem::current_path().string() + "/mgr.yaml");
   environment_["MGR_CONFIG"] = directory_.write("other.yaml", "workers: 7\n");
   EXPECT_EQ(loaded().values.workers, 7);
   EXPECT_EQ(loaded(directory_.write("named.yaml", "workers: 8\n")).values.workers, 8);
@@ -160,9 +159,9 @@ TEST_F(Loader, describes_every_value_with_its_origin) {
 }
 
 TEST_F(Loader, what_it_prints_is_a_file_that_means_the_same) {
-  flags_ = {{"app", {"main:app"}},        {"name", {"null"}},         {"bind", {":1", "[::1]:2"}},
+  flags_ = {{"app", {"main:app"}},        {"name", {"null"}},          {"bind", {":1", "[::1]:2"}},
             {"env", {"A=x: # y", "B="}},  {"python_path", {"~", "-"}}, {"headers", {"X-A=\"q\""}},
-            {"root_path", {"/a:b"}},      {"workers", {"3"}},         {"control", {"off"}},
+            {"root_path", {"/a:b"}},      {"workers", {"3"}},          {"control", {"off"}},
             {"log_file", {"/tmp/a#b c"}}, {"preload", {"off"}}};
   const LoadedSettings first = loaded();
   const std::string text = to_yaml(first);
@@ -179,7 +178,8 @@ TEST_F(Loader, this_machine_is_asked_for_directories_groups_and_files) {
   EXPECT_EQ(check_on_this_machine(settings).error().message(),
             "chdir: '/nowhere': No such file or directory");
   settings.chdir = "/etc/passwd";
-  EXPECT_EQ(check_on_this_machine(settings).error().message(), "chdir: '/etc/passwd' is no directory");
+  EXPECT_EQ(check_on_this_machine(settings).error().message(),
+            "chdir: '/etc/passwd' is no directory");
   settings.chdir = "/";
   settings.socket_group = "no-such-group";
   EXPECT_EQ(check_on_this_machine(settings).error().message(),

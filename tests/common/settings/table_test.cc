@@ -19,19 +19,57 @@ std::string problem(const std::string& name, const Spelled& value) {
   return result ? "" : result.error().message();
 }
 
-bool takes(const std::string& name, const Spelled& value) { return problem(name, value).empty(); }
+bool takes(const std::string& name, const Spelled& value) {
+  return problem(name, value).empty();
+}
 
 TEST(Table, has_exactly_the_settings_that_the_program_acts_on) {
   std::set<std::string> names;
   for (const Setting& setting : table()) EXPECT_TRUE(names.insert(setting.name).second);
-  EXPECT_EQ(names, (std::set<std::string>{
-      "app", "interface", "name", "python", "chdir", "python_path", "env", "env_file", "loop",
-      "lifespan", "root_path", "bind", "backlog", "socket_mode", "socket_group", "workers", "preload",
-      "boot_timeout", "min_ready", "graceful_timeout", "drain_delay", "crash_backoff",
-      "header_timeout", "body_timeout", "write_timeout", "keep_alive", "limit_request_line",
-      "limit_headers", "limit_header_size", "limit_body", "forwarded", "forwarded_trust",
-      "trusted_proxies", "server_header", "date_header", "headers", "control", "control_mode",
-      "control_group", "log_level", "log_format", "log_file", "access_log", "access_log_format"}));
+  EXPECT_EQ(names, (std::set<std::string>{"app",
+                                          "interface",
+                                          "name",
+                                          "python",
+                                          "chdir",
+                                          "python_path",
+                                          "env",
+                                          "env_file",
+                                          "loop",
+                                          "lifespan",
+                                          "root_path",
+                                          "bind",
+                                          "backlog",
+                                          "socket_mode",
+                                          "socket_group",
+                                          "workers",
+                                          "preload",
+                                          "boot_timeout",
+                                          "min_ready",
+                                          "graceful_timeout",
+                                          "drain_delay",
+                                          "crash_backoff",
+                                          "header_timeout",
+                                          "body_timeout",
+                                          "write_timeout",
+                                          "keep_alive",
+                                          "limit_request_line",
+                                          "limit_headers",
+                                          "limit_header_size",
+                                          "limit_body",
+                                          "forwarded",
+                                          "forwarded_trust",
+                                          "trusted_proxies",
+                                          "server_header",
+                                          "date_header",
+                                          "headers",
+                                          "control",
+                                          "control_mode",
+                                          "control_group",
+                                          "log_level",
+                                          "log_format",
+                                          "log_file",
+                                          "access_log",
+                                          "access_log_format"}));
 }
 
 TEST(Table, every_setting_is_described_and_reads_back_what_it_writes) {
@@ -129,8 +167,8 @@ TEST(Table, auto_and_other_words_stand_for_values) {
 TEST(Table, checks_the_application) {
   for (const char* text : {"main", "main:app", "pkg.main:make()", "pkg:a.b", "módulo:app"})
     EXPECT_TRUE(takes("app", text)) << text;
-  for (const char* text : {"main:", ":app", "main:app(1)", "lib/x.so", "a b", "main:app:x", "1x", "a..b",
-                           "main()", "main:()"})
+  for (const char* text : {"main:", ":app", "main:app(1)", "lib/x.so", "a b", "main:app:x", "1x",
+                           "a..b", "main()", "main:()"})
     EXPECT_FALSE(takes("app", text)) << text;
 }
 

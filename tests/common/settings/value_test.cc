@@ -22,8 +22,8 @@ TEST(Duration, takes_units_plain_seconds_and_fractions) {
 }
 
 TEST(Duration, refuses_what_is_none) {
-  for (const char* text : {"", "s", "abc", "5 s", "5d", "-5", "+5", "5s5", "1e3", "1,5", "0x10", "5S",
-                           "inf", "nan", ".", "1.2.3", "..", "5 minutes", "ms"})
+  for (const char* text : {"", "s", "abc", "5 s", "5d", "-5", "+5", "5s5", "1e3", "1,5", "0x10",
+                           "5S", "inf", "nan", ".", "1.2.3", "..", "5 minutes", "ms"})
     EXPECT_FALSE(parse_duration(text)) << text;
 }
 
@@ -50,8 +50,8 @@ TEST(Size, takes_bytes_and_powers_of_1024) {
 }
 
 TEST(Size, refuses_what_is_none_or_overflows) {
-  for (const char* text : {"", "k", "1q", "1kb", "-1", "1.5m", "1 k", "99999999999999999999",
-                           "9999999999999999g"})
+  for (const char* text :
+       {"", "k", "1q", "1kb", "-1", "1.5m", "1 k", "99999999999999999999", "9999999999999999g"})
     EXPECT_FALSE(parse_size(text)) << text;
 }
 
@@ -68,7 +68,8 @@ TEST(Mode, is_octal_in_every_spelling) {
   EXPECT_EQ(*parse_mode("0o600"), 0600);
   EXPECT_EQ(format_mode(0660), "0660");
   EXPECT_EQ(format_mode(7), "0007");
-  for (const char* text : {"", "rw", "0880", "-1", "0x10", "0o"}) EXPECT_FALSE(parse_mode(text)) << text;
+  for (const char* text : {"", "rw", "0880", "-1", "0x10", "0o"})
+    EXPECT_FALSE(parse_mode(text)) << text;
 }
 
 TEST(Switch, knows_the_words_that_yaml_tools_write) {

@@ -7,7 +7,9 @@
 namespace mgr::settings {
 namespace {
 
-GivenValues read(std::string_view text) { return read_yaml(text, "mgr.yaml"); }
+GivenValues read(std::string_view text) {
+  return read_yaml(text, "mgr.yaml");
+}
 
 std::string first_error(std::string_view text) {
   const GivenValues result = read(text);
@@ -62,7 +64,8 @@ TEST(Yaml, a_second_document_is_refused) {
 
 TEST(Yaml, a_root_that_is_no_map_is_refused) {
   for (const char* text : {"- workers\n", "workers\n", "[a, b]\n", "5\n"})
-    EXPECT_EQ(first_error(text), "mgr.yaml:1: a map of settings is needed: `name: value` lines") << text;
+    EXPECT_EQ(first_error(text), "mgr.yaml:1: a map of settings is needed: `name: value` lines")
+        << text;
 }
 
 TEST(Yaml, a_tab_is_named_as_such) {
@@ -93,7 +96,10 @@ TEST(Yaml, text_that_is_no_yaml_names_a_line_of_the_file) {
 TEST(Yaml, text_that_is_not_utf_8_is_refused) {
   EXPECT_EQ(first_error("app: a\nname: \xff\n"), "mgr.yaml:2: not UTF-8");
   EXPECT_EQ(first_error("name: \xc3"), "mgr.yaml:1: not UTF-8");
-  EXPECT_TRUE(first_error("\xef\xbb\xbf" "app: m\xc3\xb3" "dulo\n").empty());
+  EXPECT_TRUE(first_error("\xef\xbb\xbf"
+                          "app: m\xc3\xb3"
+                          "dulo\n")
+                  .empty());
 }
 
 TEST(Yaml, values_nested_too_deep_are_refused) {

@@ -39,7 +39,8 @@ const std::string kJson = "application/json";
 const std::string kProblem = "application/problem+json";
 
 TEST_F(Client, prints_the_message_of_a_change) {
-  EXPECT_EQ(ask({.verb = Verb::reload}, http(200, kJson, R"({"message": "generation 2 serves"})")), 0);
+  EXPECT_EQ(ask({.verb = Verb::reload}, http(200, kJson, R"({"message": "generation 2 serves"})")),
+            0);
   EXPECT_EQ(out_.str(), "generation 2 serves\n");
   EXPECT_EQ(err_.str(), "");
   EXPECT_EQ(request_line(), "POST /v1/reload HTTP/1.1");
@@ -65,9 +66,10 @@ TEST_F(Client, sends_the_slots_of_a_restart) {
 }
 
 TEST_F(Client, prints_the_whole_detail_of_a_problem) {
-  EXPECT_EQ(ask({.verb = Verb::reload},
-                http(422, kProblem, R"({"title": "x", "detail": "import: failed\nTraceback\n  y"})")),
-            1);
+  EXPECT_EQ(
+      ask({.verb = Verb::reload},
+          http(422, kProblem, R"({"title": "x", "detail": "import: failed\nTraceback\n  y"})")),
+      1);
   EXPECT_EQ(err_.str(), "import: failed\nTraceback\n  y\n");
   EXPECT_EQ(out_.str(), "");
 }

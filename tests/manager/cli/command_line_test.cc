@@ -36,9 +36,9 @@ std::string help(const Texts& arguments) {
 }
 
 TEST(CommandLine, gives_run_its_application_file_and_settings) {
-  const CommandLine line = accepted(
-      {"run", "main:app", "-c", "a.yaml", "--keep-alive", "7", "--bind", ":80", "--bind=unix:@a",
-       "--env", "A=1", "--env", "B=2", "--access-log", "-", "--name", ""});
+  const CommandLine line = accepted({"run", "main:app", "-c", "a.yaml", "--keep-alive", "7",
+                                     "--bind", ":80", "--bind=unix:@a", "--env", "A=1", "--env",
+                                     "B=2", "--access-log", "-", "--name", ""});
   EXPECT_EQ(line.verb, Verb::run);
   EXPECT_EQ(line.file, "a.yaml");
   EXPECT_EQ(line.values, (CommandLineValues{{"app", {"main:app"}},
@@ -52,7 +52,8 @@ TEST(CommandLine, gives_run_its_application_file_and_settings) {
 TEST(CommandLine, takes_the_application_in_any_place) {
   EXPECT_EQ(accepted({"run", "--bind", ":80", "main:app"}).values["app"], (Texts{"main:app"}));
   EXPECT_EQ(accepted({"check", "--app", "main:app"}).values["app"], (Texts{"main:app"}));
-  EXPECT_EQ(accepted({"run", "--workers", "2", "--", "main:app"}).values["app"], (Texts{"main:app"}));
+  EXPECT_EQ(accepted({"run", "--workers", "2", "--", "main:app"}).values["app"],
+            (Texts{"main:app"}));
 }
 
 TEST(CommandLine, keeps_values_as_they_are) {
@@ -70,9 +71,10 @@ TEST(CommandLine, has_a_flag_for_every_setting) {
 }
 
 TEST(CommandLine, refuses_what_it_does_not_know_and_names_the_nearest) {
-  EXPECT_EQ(refused({"run", "--keepalive", "5"}),
-            "mgr run: unknown flag '--keepalive'; the nearest known one is --keep-alive; see mgr run "
-            "--help\n");
+  EXPECT_EQ(
+      refused({"run", "--keepalive", "5"}),
+      "mgr run: unknown flag '--keepalive'; the nearest known one is --keep-alive; see mgr run "
+      "--help\n");
   EXPECT_EQ(refused({"frobnicate"}), "mgr: unknown command 'frobnicate'; see mgr --help\n");
   EXPECT_EQ(refused({}), "mgr: a command is needed; see mgr --help\n");
   EXPECT_EQ(refused({"run", "a", "b"}),
@@ -91,7 +93,8 @@ TEST(CommandLine, takes_nothing_for_a_flag_behind_two_dashes) {
 
 TEST(CommandLine, refuses_a_flag_without_its_value_and_one_given_twice) {
   EXPECT_NE(refused({"run", "--workers"}).find("--workers"), std::string::npos);
-  EXPECT_NE(refused({"run", "--workers", "1", "--workers", "2"}).find("--workers"), std::string::npos);
+  EXPECT_NE(refused({"run", "--workers", "1", "--workers", "2"}).find("--workers"),
+            std::string::npos);
   EXPECT_NE(refused({"status", "-c"}).find("--config"), std::string::npos);
 }
 
@@ -108,8 +111,8 @@ TEST(CommandLine, scale_takes_a_number_or_a_change) {
 }
 
 TEST(CommandLine, scale_refuses_what_is_no_number_or_out_of_range) {
-  for (const std::string text : {"0", "513", "abc", "+", "-", "+0", "-0", "1.5", "", " ", "1x", "-1x",
-                                 "+600", "99999999999999999999", "--1", "++1", "0x1"})
+  for (const std::string text : {"0", "513", "abc", "+", "-", "+0", "-0", "1.5", "", " ", "1x",
+                                 "-1x", "+600", "99999999999999999999", "--1", "++1", "0x1"})
     EXPECT_NE(refused({"scale", text}), "accepted") << text;
   EXPECT_NE(refused({"scale"}), "accepted");
   EXPECT_NE(refused({"scale", "1", "2"}), "accepted");
@@ -140,8 +143,8 @@ TEST(CommandLine, config_prints_one_thing) {
 
 TEST(CommandLine, helps_everywhere) {
   const std::string top = help({"--help"});
-  for (const char* verb : {"run", "check", "config", "status", "ready", "scale", "reload", "restart",
-                           "stop", "version"}) {
+  for (const char* verb : {"run", "check", "config", "status", "ready", "scale", "reload",
+                           "restart", "stop", "version"}) {
     EXPECT_NE(top.find(verb), std::string::npos) << verb;
     EXPECT_NE(help({verb, "--help"}).find(verb), std::string::npos) << verb;
   }

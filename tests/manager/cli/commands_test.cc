@@ -84,7 +84,8 @@ TEST_F(Commands, config_prints_values_with_origins) {
 TEST_F(Commands, config_warns_of_unknown_variables_on_standard_error) {
   places_.variables["MGR_WORKER"] = "2";
   EXPECT_EQ(mgr({"config"}), 0);
-  EXPECT_EQ(err_.str(), "MGR_WORKER: no such setting, ignored; the nearest known one is MGR_WORKERS\n");
+  EXPECT_EQ(err_.str(),
+            "MGR_WORKER: no such setting, ignored; the nearest known one is MGR_WORKERS\n");
 }
 
 TEST_F(Commands, schema_and_reference_need_no_valid_configuration) {
