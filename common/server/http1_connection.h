@@ -54,7 +54,6 @@ class Http1Connection final : private SocketOwner, private DeadlineOwner {
 
   void on_readable() noexcept override;
   void on_writable() noexcept override;
-  void on_peer_closing() noexcept override {}
   void on_lost() noexcept override;
   void on_deadline(DeadlineKind kind) noexcept override;
 

@@ -35,10 +35,9 @@ void Socket::on_event(int status, int events) {
   if (events & FdWatcher::kReadable) {
     owner_.on_readable();
   } else if ((events & FdWatcher::kDisconnect) && reading_ == Reading::paused) {
-    // A closed direction stays readable: watch for errors alone from now on.
+    // A closed direction stays readable: watch for errors alone until reading goes on.
     reading_ = Reading::ended;
     watch();
-    owner_.on_peer_closing();
   }
 }
 

@@ -16,8 +16,6 @@ class SocketOwner {
  public:
   virtual void on_readable() noexcept = 0;
   virtual void on_writable() noexcept = 0;
-  // The peer has closed its direction while reading was paused. Once.
-  virtual void on_peer_closing() noexcept = 0;
   // Both directions are dead (a reset, or a Unix peer that closed).
   virtual void on_lost() noexcept = 0;
 
