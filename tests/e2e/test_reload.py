@@ -58,6 +58,16 @@ def test_a_reload_with_the_default_settings_loses_nothing(make_mgr, preload):
         mgr.must("reload")
 
 
+@PRELOAD
+def test_reloads_and_scaling_under_full_load_lose_nothing(make_mgr, preload):
+    """Closed loop: every processor is busy, every accept queue is in use."""
+    mgr = make_mgr("echo", workers=2, preload=preload, min_ready="200ms").start()
+    with no_loss(Load(mgr, "new", 0, connections=64), Load(mgr, "keep", 0, connections=32, depth=4)):
+        for wanted in (6, 1, 3):
+            mgr.must("reload")
+            mgr.must("scale", wanted)
+
+
 def test_requests_in_flight_are_finished_by_the_old_generation(make_mgr):
     mgr = make_mgr("echo", workers=2, min_ready="100ms").start()
     slow = Load(mgr, "new", 20, path="/slow?1.5", verify=False, count=20, expect_body_prefix="slow")

@@ -1,14 +1,28 @@
 """No request is lost by scaling up and down."""
 
 import pytest
-from mgr_harness import Load, no_loss
+from mgr_harness import ROOT, Load, no_loss
+
+PRELOAD = pytest.mark.parametrize("preload", ["on", "off"])
 
 
-def loads(mgr, rate):
-    return Load(mgr, "new", rate), Load(mgr, "keep", rate, connections=16, depth=4)
+def loads(mgr, rate, **options):
+    return (Load(mgr, "new", rate, **options),
+            Load(mgr, "keep", rate, connections=16, depth=4, **options))
 
 
-@pytest.mark.parametrize("preload", ["on", "off"])
+@PRELOAD
+def test_scaling_and_restarting_fastapi_loses_nothing_at_200_a_second(make_mgr, preload):
+    mgr = make_mgr(workers=2, preload=preload)
+    mgr.deploy_text((ROOT / "examples/fastapi/main.py").read_text())
+    mgr.start()
+    with no_loss(*loads(mgr, 200, path="/hello/{id}", expect_body_prefix='{"greeting":"Hello, r')):
+        for wanted in (8, 1, 4):
+            mgr.must("scale", wanted)
+        mgr.must("restart")
+
+
+@PRELOAD
 def test_scaling_2_8_1_4_loses_nothing_at_1000_a_second(make_mgr, preload):
     mgr = make_mgr("echo", workers=2, preload=preload).start()
     with no_loss(*loads(mgr, 1000)):

@@ -127,7 +127,7 @@ def test_workers_leave_when_the_supervisor_is_killed(make_mgr):
 
 
 @contextlib.contextmanager
-def in_a_terminal(mgr):
+def in_a_terminal(mgr, log_to_it=False):
     """mgr run as the foreground session of a pseudo-terminal; the master's descriptor."""
     master, slave = pty.openpty()
 
@@ -136,8 +136,9 @@ def in_a_terminal(mgr):
         fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
 
     with open(mgr.log_path, "ab") as log:
+        output = slave if log_to_it else log
         mgr.process = subprocess.Popen([MGR, *mgr.arguments()], cwd=mgr.directory,
-                                       env=mgr.environment, stdin=slave, stdout=log, stderr=log,
+                                       env=mgr.environment, stdin=slave, stdout=output, stderr=output,
                                        preexec_fn=controlling_terminal)
     os.close(slave)
     mgr.wait_ready()
@@ -185,6 +186,43 @@ def test_a_hang_up_reaches_the_supervisor_alone(make_mgr):
                  "reloaded once")
         assert mgr.get("/x")[0] == 200
         assert [worker["restarts"] for worker in mgr.workers()] == [0, 0]
+
+
+def test_a_log_whose_terminal_is_gone_ends_nothing(make_mgr):
+    mgr = make_mgr("echo", workers=2, min_ready="100ms")
+    with in_a_terminal(mgr, log_to_it=True) as master:
+        os.close(master)
+        wait_for(lambda: mgr.status()["reloads"] == 1 and mgr.status()["state"] == "running",
+                 "reloaded once")
+        assert mgr.get("/fail")[0] == 500
+        mgr.must("reload")
+        assert mgr.get("/x") == (200, b"echo /x")
+        assert [worker["restarts"] for worker in mgr.workers()] == [0, 0]
+
+
+def test_a_full_log_pipe_does_not_stop_the_service(make_mgr):
+    """Nobody reads the pipe: records are dropped, requests are served, changes are made."""
+    mgr = make_mgr("echo", workers=2, min_ready="100ms", log_level="debug")
+    # What the application itself prints does wait: that is its own pipe.
+    lines = (mgr.directory / "main.py").read_text().splitlines(keepends=True)
+    mgr.deploy_text("".join(line for line in lines if "print(" not in line))
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writer, b"x" * 65536)
+    os.set_blocking(writer, True)
+    mgr.process = subprocess.Popen([MGR, *mgr.arguments()], cwd=mgr.directory, env=mgr.environment,
+                                   stdin=subprocess.DEVNULL, stdout=writer, stderr=writer)
+    os.close(writer)
+    try:
+        mgr.wait_ready()
+        mgr.must("reload")
+        assert mgr.get("/fail")[0] == 500
+        assert mgr.get("/x") == (200, b"echo /x")
+        mgr.must("stop")
+    finally:
+        os.close(reader)
 
 
 # ---- processes of the application
