@@ -10,7 +10,7 @@ import pytest
 import mold_harness
 
 APP = '''
-import asyncio, concurrent.futures, json, os, signal, socket, sys, threading, time
+import asyncio, concurrent.futures, contextvars, json, os, signal, socket, sys, threading, time
 
 results = {}
 
@@ -130,6 +130,8 @@ async def factory(loop):
     made = []
     def make(loop, coroutine, **named):
         made.append(type(coroutine).__name__)
+        loop.call_soon(made.append, "called")
+        loop.call_soon(made.append, "not called", context=contextvars.copy_context()).cancel()
         return asyncio.Task(coroutine, loop=loop, **named)
     loop.set_task_factory(make)
     results["made"] = made
@@ -246,7 +248,30 @@ def test_a_python_signal_handler_runs_at_once_while_the_loop_waits(worker):
 def test_requests_run_through_the_task_factory_of_the_application(worker):
     assert worker.json(path="/factory") == "set"
     assert worker.json(path="/names")[0] == "MgrLoop"
-    assert worker.json(path="/made")[:2] == ["Request", "Request"]
+    made = worker.json(path="/made")
+    assert made[:1] == ["Request"] and "called" in made and "not called" not in made
+
+
+def test_asyncios_debug_mode_from_the_start(python, tmp_path):
+    (tmp_path / "main.py").write_text(APP)
+    environment = {"PYTHONASYNCIODEBUG": "1", "PYTHONDEVMODE": "1"}
+    with mold_harness.Mold(tmp_path, "main:app", python=python, environment=environment) as mold:
+        worker = mold.serving_worker()
+        assert worker.json(path="/timers") == EXPECTED["timers"]
+        assert worker.json(path="/executor") == EXPECTED["executor"]
+        worker.drain()
+        assert worker.wait() == 0
+        assert "Traceback" not in mold.output() and "never" not in mold.output(), mold.output()
+
+
+def test_timers_fire_while_requests_come_in(worker):
+    """What a request schedules must not wait until the loop would have woken anyway."""
+    connections = [worker.raw(b"GET /timers HTTP/1.1\r\nHost: a\r\n\r\n") for _ in range(20)]
+    for _ in range(100):
+        assert worker.json(path="/names")[1] is True
+    for connection in connections:
+        assert b"[[1, 2, 3], true]" in connection.recv(65536)
+        connection.close()
 
 
 def test_an_idle_worker_uses_no_processor_time(worker):

@@ -40,15 +40,20 @@ bool load_strings(Constants& c) {
       {&c.https, "https"},
       {&c.version_10, "1.0"},
       {&c.version_11, "1.1"},
+      {&c.call_soon, "call_soon"},
       {&c.create_future, "create_future"},
       {&c.create_task, "create_task"},
       {&c.done, "done"},
+      {&c.run, "run"},
       {&c.set_result, "set_result"},
       {&c.cancel, "cancel"},
       {&c.throw_, "throw"},
       {&c.close, "close"},
       {&c.await, "__await__"},
       {&c.future_blocking, "_asyncio_future_blocking"},
+      {&c.ready, "_ready"},
+      {&c.scheduled, "_scheduled"},
+      {&c.stopping, "_stopping"},
   };
   for (const auto& [target, text] : strings) {
     *target = PyUnicode_InternFromString(text);

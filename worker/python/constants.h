@@ -36,15 +36,21 @@ struct Constants {
   PyObject* empty_bytes;
   PyObject* empty_tuple;
   // Names of methods and attributes.
+  PyObject* call_soon;
   PyObject* create_future;
   PyObject* create_task;
   PyObject* done;
+  PyObject* run;
   PyObject* set_result;
   PyObject* cancel;
   PyObject* throw_;
   PyObject* close;
   PyObject* await;
   PyObject* future_blocking;
+  // Attributes of CPython's event loop.
+  PyObject* ready;
+  PyObject* scheduled;
+  PyObject* stopping;
   // asyncio and types.
   PyObject* task_type;
   PyObject* cancelled_error;

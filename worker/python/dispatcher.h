@@ -21,12 +21,16 @@ class Dispatcher final : public server::Application, public worker::Host {
   explicit Dispatcher(const Log& log) : log_(log) {}
 
   enum class Style { single_callable, double_callable };  // ASGI 3, ASGI 2
-  enum class Start { eager, queued };                     // eager_start of asyncio.Task
+  // How a request's task comes to its first step, in the batch in which it is made where that is
+  // possible: `eager` by asyncio.Task's eager_start (3.12); `stepped` by taking the step that the task
+  // asks loop.call_soon() for, and running it as the loop would; `queued` leaves it to the loop.
+  enum class Start { eager, stepped, queued };
   struct Callables {
     Ref application;
     Ref loop;           // the running asyncio loop
     Ref log_exception;  // log_exception(request line, exception)
     Ref state;          // the lifespan's state dict
+    Ref step_type;      // type of what a task asks call_soon() for; for Start::stepped
     std::string root_path;
     Style style = Style::single_callable;
     Start start = Start::queued;
@@ -35,6 +39,8 @@ class Dispatcher final : public server::Application, public worker::Host {
   void attach(worker::Worker& worker, Ref on_leave);
   // Before the first request. False with an exception set.
   bool open(Callables callables);
+  // asyncio's debug mode wants to see every callback: nothing is `stepped` then.
+  void use_loop_for_steps(bool use) { use_loop_for_steps_ = use; }
   // Requests go through loop.create_task() while the application has set a task factory.
   void use_create_task(bool use) { use_create_task_ = use; }
 
@@ -47,16 +53,27 @@ class Dispatcher final : public server::Application, public worker::Host {
   bool dispatch();
   bool has_work() const { return !fresh_.empty() || !woken_.empty() || leave_; }
 
+  // How many timers asyncio has; a negative number where its loop has to be asked after each batch.
+  Py_ssize_t scheduled_timers() const;
+  // Neither a callback nor a new timer came from the last batch: waiting may go on without a round
+  // through asyncio's own loop. `scheduled`: scheduled_timers() before it.
+  bool may_wait_on(Py_ssize_t scheduled) const;
+
   // Called by requests.
   void mark(Request& request) noexcept;
   void forget(Request& request);
   Ref build_scope(const server::Request& request) { return scopes_->build(request); }
   const Callables& callables() const { return callables_; }
+  // call_soon() of the loop while a batch of tasks is made: keeps a task's first step to be run by
+  // run_steps(), and hands everything else on.
+  PyObject* call_soon(PyObject* const* args, Py_ssize_t count, PyObject* names);
   const Log& log() const { return log_; }
   void log_exception(const std::string& line, PyObject* exception);
   std::vector<server::HeaderField>& scratch_headers() { return scratch_headers_; }
 
  private:
+  void start_batch();
+  void run_steps();
   void start(server::Exchange& exchange);
   Ref make_task(PyObject* coroutine);
   bool tell_leave();
@@ -66,10 +83,19 @@ class Dispatcher final : public server::Application, public worker::Host {
   Ref on_leave_;
   worker::Worker* worker_ = nullptr;
   std::optional<ScopeBuilder> scopes_;
-  Ref task_arguments_;  // {"loop": loop, "eager_start": True}
+  Ref task_arguments_;  // {"loop": loop, "eager_start": True} or with a name
+  Ref step_taker_;       // the callable of call_soon()
+  Ref class_call_soon_;  // what it stands in for
+  Ref ready_;            // the loop's deque of callbacks; null where it has none that we know
   bool use_create_task_ = false;
+  bool use_loop_for_steps_ = false;
   std::vector<server::Exchange*> fresh_;
   std::vector<server::Exchange*> batch_;
+  struct Step {
+    Ref callback;
+    Ref context;
+  };
+  std::vector<Step> steps_;
   std::vector<Request*> woken_;
   std::vector<PyObject*> running_;  // a reference to each request that has not concluded
   std::optional<worker::Leave> leave_;

@@ -18,6 +18,7 @@ namespace mgr::python {
 namespace {
 
 using std::chrono::milliseconds;
+using std::chrono::steady_clock;
 
 // asyncio's own limit of one wait.
 constexpr double kLongestWait = 24 * 3600;
@@ -77,8 +78,9 @@ PyObject* worker_host(PyObject* self, PyObject* args) {
   PyObject* state;
   int double_callable;
   int eager;
-  if (!PyArg_ParseTuple(args, "OOOO!pp", &application, &loop, &log_exception, &PyDict_Type, &state,
-                        &double_callable, &eager)) {
+  PyObject* step_type;
+  if (!PyArg_ParseTuple(args, "OOOO!ppO", &application, &loop, &log_exception, &PyDict_Type, &state,
+                        &double_callable, &eager, &step_type)) {
     return nullptr;
   }
   Parts& parts = parts_of(self);
@@ -89,7 +91,12 @@ PyObject* worker_host(PyObject* self, PyObject* args) {
   callables.state = Ref::borrow(state);
   callables.root_path = parts.mold.settings().root_path;
   if (double_callable) callables.style = Dispatcher::Style::double_callable;
-  if (eager) callables.start = Dispatcher::Start::eager;
+  if (eager) {
+    callables.start = Dispatcher::Start::eager;
+  } else if (step_type != Py_None) {
+    callables.start = Dispatcher::Start::stepped;
+    callables.step_type = Ref::borrow(step_type);
+  }
   return parts.dispatcher.open(std::move(callables)) ? none() : nullptr;
 }
 
@@ -102,17 +109,31 @@ bool to_timeout(PyObject* object, std::optional<milliseconds>& timeout) {
   return true;
 }
 
+// One turn and its batch. False with an exception set.
+bool turn(worker::Worker& worker, Dispatcher& dispatcher, std::optional<milliseconds> timeout) {
+  if (dispatcher.has_work()) timeout = milliseconds(0);
+  Py_BEGIN_ALLOW_THREADS;
+  worker.run(timeout);
+  Py_END_ALLOW_THREADS;
+  return dispatcher.dispatch() && PyErr_CheckSignals() == 0;
+}
+
+// Turns again and again while nothing came that asyncio's loop has to look at.
 PyObject* worker_select(PyObject* self, PyObject* seconds) {
   worker::Worker* worker = opened(self);
   std::optional<milliseconds> timeout;
   if (!worker || !to_timeout(seconds, timeout)) return nullptr;
   Dispatcher& dispatcher = parts_of(self).dispatcher;
-  if (dispatcher.has_work()) timeout = milliseconds(0);
-  Py_BEGIN_ALLOW_THREADS;
-  worker->run(timeout);
-  Py_END_ALLOW_THREADS;
-  if (!dispatcher.dispatch() || PyErr_CheckSignals() != 0) return nullptr;
-  return PyBool_FromLong(worker->take_watched_ready());
+  const Py_ssize_t scheduled = dispatcher.scheduled_timers();
+  const auto until = steady_clock::now() + timeout.value_or(milliseconds(0));
+  for (;;) {
+    if (!turn(*worker, dispatcher, timeout)) return nullptr;
+    if (worker->take_watched_ready()) return PyBool_FromLong(1);
+    if (!dispatcher.may_wait_on(scheduled)) return PyBool_FromLong(0);
+    if (!timeout) continue;
+    timeout = std::chrono::ceil<milliseconds>(until - steady_clock::now());
+    if (timeout->count() <= 0) return PyBool_FromLong(0);
+  }
 }
 
 PyObject* worker_watch(PyObject* self, PyObject* fd) {
@@ -125,6 +146,11 @@ PyObject* worker_watch(PyObject* self, PyObject* fd) {
 
 PyObject* worker_use_create_task(PyObject* self, PyObject* use) {
   parts_of(self).dispatcher.use_create_task(use == Py_True);
+  return none();
+}
+
+PyObject* worker_use_loop_for_steps(PyObject* self, PyObject* use) {
+  parts_of(self).dispatcher.use_loop_for_steps(PyObject_IsTrue(use) == 1);
   return none();
 }
 
@@ -165,13 +191,15 @@ PyMethodDef worker_methods[] = {
     {"open", worker_open, METH_O,
      "open(on_leave): makes loop, server and channel. on_leave('shut_down' | 'cut' | 'now')"},
     {"host", worker_host, METH_VARARGS,
-     "host(application, loop, log_exception, state, double_callable, eager)"},
+     "host(application, loop, log_exception, state, double_callable, eager, step_type or None)"},
     {"select", worker_select, METH_O,
      "select(seconds or None): turns the worker's loop, starts and wakes tasks; True: the watched "
      "descriptor is readable"},
     {"watch", worker_watch, METH_O, "watch(fd); -1: no more"},
     {"use_create_task", worker_use_create_task, METH_O,
      "use_create_task(bool): start requests through loop.create_task()"},
+    {"use_loop_for_steps", worker_use_loop_for_steps, METH_O,
+     "use_loop_for_steps(bool): asyncio's debug mode wants to see every callback"},
     {"ready", worker_ready, METH_O, "ready(interface): tells the supervisor"},
     {"boot_failed", worker_boot_failed, METH_VARARGS,
      "boot_failed(stage, error, traceback, exit_status): tells the supervisor"},

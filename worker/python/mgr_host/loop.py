@@ -3,6 +3,8 @@
 import asyncio
 import selectors
 import signal
+import sys
+import types
 
 
 class CoreSelector(selectors.EpollSelector):
@@ -45,6 +47,31 @@ class MgrLoop(asyncio.SelectorEventLoop):
             signal.set_wakeup_fd(-1)
         super().close()
 
+    def set_debug(self, enabled):
+        super().set_debug(enabled)
+        self._worker.use_loop_for_steps(enabled)
+
     def set_task_factory(self, factory):
         super().set_task_factory(factory)
         self._worker.use_create_task(factory is not None)
+
+
+EAGER_TASKS = sys.version_info >= (3, 12)
+
+
+def task_step_type():
+    """The type of what asyncio.Task asks its loop to call first; None where it is nothing special."""
+    asked = []
+
+    class Loop:
+        def get_debug(self):
+            return False
+
+        def call_soon(self, callback, *, context=None):
+            asked.append(type(callback))
+
+    coroutine = asyncio.sleep(0)
+    task = asyncio.Task(coroutine, loop=Loop())
+    task._log_destroy_pending = False
+    coroutine.close()
+    return asked[0] if asked and asked[0] is not types.MethodType else None

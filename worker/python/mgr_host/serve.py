@@ -3,13 +3,12 @@
 import asyncio
 import gc
 import os
-import sys
 import threading
 import time
 
 from mgr_host import errors, load
 from mgr_host.lifespan import Lifespan, StartupFailed
-from mgr_host.loop import MgrLoop
+from mgr_host.loop import EAGER_TASKS, MgrLoop, task_step_type
 
 # How long a worker that must leave now waits for its cancelled tasks.
 QUICK = 0.3
@@ -76,7 +75,8 @@ class Life:
             await self.cancel_tasks(QUICK)
             return 3
         self.worker.host(self.application.call, self.loop, self.log_exception, lifespan.state,
-                         self.application.double_callable, sys.version_info >= (3, 12))
+                         self.application.double_callable, EAGER_TASKS,
+                         None if EAGER_TASKS else task_step_type())
         self.worker.ready(self.application.interface)
         await self.leave(await self.leaving, lifespan)
         return 0
