@@ -170,4 +170,9 @@ int automatic_workers(int cpus, std::optional<std::uint64_t> limit, std::uint64_
   return std::max(1, workers);
 }
 
+int wanted_workers(const Settings& settings) {
+  return settings.workers > 0 ? settings.workers
+                              : automatic_workers(usable_cpus(), memory_limit(), 0);
+}
+
 }  // namespace mgr

@@ -4,6 +4,8 @@
 #include <optional>
 #include <string>
 
+#include "common/settings/settings.h"
+
 namespace mgr {
 
 // What `workers: auto` counts. `root` is where /proc and /sys/fs/cgroup are found ("/" outside of
@@ -22,5 +24,8 @@ std::optional<std::uint64_t> memory_limit(const std::string& root = "/");
 // Workers for `cpus` that fit in 0.8 of `limit`, each taking 32 MiB and what the mold has to
 // itself. 1 to 512.
 int automatic_workers(int cpus, std::optional<std::uint64_t> limit, std::uint64_t mold_bytes);
+
+// The setting `workers`, with `auto` counted on this machine.
+int wanted_workers(const Settings& settings);
 
 }  // namespace mgr

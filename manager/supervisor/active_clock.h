@@ -8,10 +8,10 @@ namespace mgr::manager {
 // machine): a supervisor that wakes must not take its own sleep for somebody else's silence.
 //
 // It knows of a stop because it was not woken when it asked to be: `expect()` says when the loop's
-// timer will fire, and a now() far beyond that is forgiven: all the time since the last now(), since
-// the stop may have begun right after it (the others may have been stopped as long, and what they
-// have sent meanwhile is to be read before a deadline counts). Without an expectation there is no
-// deadline either, so nothing can be missed. Pure: raw time is handed in.
+// timer will fire, and a now() far beyond that is forgiven: all the time since the last now(),
+// since the stop may have begun right after it (the others may have been stopped as long, and what
+// they have sent meanwhile is to be read before a deadline counts). Without an expectation there is
+// no deadline either, so nothing can be missed. Pure: raw time is handed in.
 class ActiveClock {
  public:
   using Time = std::chrono::milliseconds;

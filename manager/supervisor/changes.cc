@@ -74,7 +74,9 @@ const Lifecycle::Reload* Lifecycle::active_reload() const {
   return const_cast<Lifecycle*>(this)->active_reload();
 }
 
-bool Lifecycle::reloading() const { return active_reload() != nullptr; }
+bool Lifecycle::reloading() const {
+  return active_reload() != nullptr;
+}
 
 // ---- reload
 
@@ -197,7 +199,8 @@ void Lifecycle::finish_reload(Reload& reload) {
   reload.done(outcome);
 }
 
-// Anything failed before the reload is final: the finished slots go back, the rest stay as they are.
+// Anything failed before the reload is final: the finished slots go back, the rest stay as they
+// are.
 void Lifecycle::fail_reload(Reload& reload, Failure failure) {
   if (reload.step == Reload::Step::rolling_back) return;
   const Generation* fresh = find_generation(reload.new_generation);
@@ -274,8 +277,9 @@ bool Lifecycle::begin(Restart& restart) {
   }
   for (const int index : restart.slots) {
     if (index >= 0 && index < target_) continue;
-    restart.done({.ok = false,
-                  .message = fmt::format("no slot {}: active slots are 0 to {}", index, target_ - 1)});
+    restart.done(
+        {.ok = false,
+         .message = fmt::format("no slot {}: active slots are 0 to {}", index, target_ - 1)});
     return true;
   }
   std::sort(restart.slots.begin(), restart.slots.end());
@@ -361,7 +365,8 @@ bool Lifecycle::advance(Scale& scale) {
     if (!scale.failure) return false;
     scale.done({.ok = false,
                 .message = fmt::format("not reached: worker {} did not become ready; it is tried "
-                                       "again, {} workers are wanted", i, target_),
+                                       "again, {} workers are wanted",
+                                       i, target_),
                 .failure = scale.failure});
     return true;
   }

@@ -18,8 +18,8 @@ bool is_change(std::string_view path) {
 }
 
 bool is_question(std::string_view path) {
-  return path == "/v1/status" || path == "/v1/workers" || path == "/v1/config" || path == "/livez" ||
-         path == "/readyz";
+  return path == "/v1/status" || path == "/v1/workers" || path == "/v1/config" ||
+         path == "/livez" || path == "/readyz";
 }
 
 std::string dump(const ordered_json& document) {
@@ -67,7 +67,9 @@ class ControlApi::Call final : public server::ExchangeObserver {
   void on_disconnect(server::Exchange&) noexcept override {}
 
   // Answers and ends this object.
-  void answer(int status, const ordered_json& document) { reply(status, "application/json", dump(document)); }
+  void answer(int status, const ordered_json& document) {
+    reply(status, "application/json", dump(document));
+  }
   void answer_text(int status, std::string_view text) {
     reply(status, "text/plain; charset=utf-8", std::string(text) + "\n");
   }
@@ -111,9 +113,9 @@ ControlApi::Access ControlApi::access_of(const server::Exchange& exchange) const
   const auto uid = exchange.peer_uid();
   if (uid < 0) return Access::none;
   if (uid == 0 || static_cast<uid_t>(uid) == ::geteuid()) return Access::change;
-  const bool reader = !control_group_.empty() &&
-                      is_member(static_cast<uid_t>(uid), static_cast<gid_t>(exchange.peer_gid()),
-                                control_group_);
+  const bool reader =
+      !control_group_.empty() &&
+      is_member(static_cast<uid_t>(uid), static_cast<gid_t>(exchange.peer_gid()), control_group_);
   return reader ? Access::read : Access::none;
 }
 
@@ -122,7 +124,8 @@ void ControlApi::dispatch(Call& call) {
   const Access access = access_of(call.exchange());
   const auto uid = call.exchange().peer_uid();
   if (access == Access::none) {
-    return call.problem(403, "Forbidden", fmt::format("uid {} may not use this control socket", uid));
+    return call.problem(403, "Forbidden",
+                        fmt::format("uid {} may not use this control socket", uid));
   }
   if (request.method == "GET" || request.method == "HEAD") return read(call, request.raw_path);
   if (request.method != "POST") {
@@ -195,7 +198,8 @@ void ControlApi::restart(Call& call, const json& body) {
       return call.problem(400, "Bad Request", "slots: expected a list of slot numbers");
     }
     for (const auto& slot : body["slots"]) {
-      if (!slot.is_number_integer() || slot.get<std::int64_t>() < 0 || slot.get<std::int64_t>() > 511) {
+      if (!slot.is_number_integer() || slot.get<std::int64_t>() < 0 ||
+          slot.get<std::int64_t>() > 511) {
         return call.problem(400, "Bad Request", "slots: " + slot.dump() + " is no slot number");
       }
       slots.push_back(slot.get<int>());
@@ -223,9 +227,11 @@ void ControlApi::finish(std::uint64_t id, const Outcome& outcome) {
   if (it == calls_.end()) return;
   Call& call = *it->second;
   std::string not_applied;
-  for (const auto& name : outcome.not_applied) not_applied += (not_applied.empty() ? "" : ", ") + name;
+  for (const auto& name : outcome.not_applied)
+    not_applied += (not_applied.empty() ? "" : ", ") + name;
   const std::string suffix =
-      not_applied.empty() ? "" : "; not applied by a reload, needs a restart of mgr: " + not_applied;
+      not_applied.empty() ? ""
+                          : "; not applied by a reload, needs a restart of mgr: " + not_applied;
   if (outcome.ok) {
     ordered_json document{{"message", outcome.message + suffix}};
     if (!outcome.not_applied.empty()) document["not_applied"] = outcome.not_applied;
@@ -239,7 +245,8 @@ void ControlApi::finish(std::uint64_t id, const Outcome& outcome) {
     detail += "\n" + outcome.failure->stage + ": " + outcome.failure->error;
     if (!outcome.failure->detail.empty()) detail += "\n" + outcome.failure->detail;
   }
-  call.problem(outcome.conflict ? 409 : 422, outcome.conflict ? "Conflict" : "Not Done", detail, more);
+  call.problem(outcome.conflict ? 409 : 422, outcome.conflict ? "Conflict" : "Not Done", detail,
+               more);
 }
 
 }  // namespace mgr::manager

@@ -13,9 +13,9 @@
 
 namespace mgr::manager {
 
-// The control API (contract section 3): an application on the same HTTP server that the workers use.
-// Root and the supervisor's own user may do everything, members of control_group may read.
-// It must outlive the server; changes that are under way keep their exchange until they are done.
+// The control API (contract section 3): an application on the same HTTP server that the workers
+// use. Root and the supervisor's own user may do everything, members of control_group may read. It
+// must outlive the server; changes that are under way keep their exchange until they are done.
 class ControlApi final : public server::Application {
  public:
   struct Actions {

@@ -13,12 +13,12 @@
 #include "common/base/log.h"
 #include "common/settings/settings.h"
 #include "manager/supervisor/backoff.h"
+#include "manager/supervisor/times.h"
 #include "manager/supervisor/worker_state.h"
 #include "manager/supervisor/world.h"
 
 namespace mgr::manager {
 
-using Millis = std::chrono::milliseconds;
 using SettingsPtr = std::shared_ptr<const Settings>;
 
 // Why something could not be loaded or started.
@@ -33,7 +33,7 @@ struct Failure {
 // The end of a change that somebody asked for.
 struct Outcome {
   bool ok = true;
-  bool conflict = false;  // refused because the same change is under way
+  bool conflict = false;     // refused because the same change is under way
   std::string message = {};  // one line, what happened
   std::optional<Failure> failure = {};
   std::vector<std::string> not_applied = {};  // settings that a reload can't apply
@@ -45,8 +45,8 @@ struct Generation {
   int key = 0;
   int number = 0;
   SettingsPtr settings;
-  MoldId mold = 0;       // the one that forks its workers; 0: none now
-  bool load = true;      // the mold imports the application (preload)
+  MoldId mold = 0;   // the one that forks its workers; 0: none now
+  bool load = true;  // the mold imports the application (preload)
   std::string interface;
   Millis retry_mold_at{0};
   Backoff mold_backoff;
@@ -75,8 +75,8 @@ struct Worker {
   Millis started{0};
   Millis ready_at{-1};  // -1: not yet
   std::optional<Millis> deadline;
-  std::set<SocketId> sockets;       // those it was given and that it still accepts on
-  bool stopped_accepting = false;   // said so after Hold or Drain
+  std::set<SocketId> sockets;      // those it was given and that it still accepts on
+  bool stopped_accepting = false;  // said so after Hold or Drain
   std::optional<Failure> failure;
   std::int64_t oom_kills_before = -1;
 };
@@ -201,27 +201,34 @@ class Lifecycle {
   };
   using Change = std::variant<Reload, Restart, Scale>;
 
-  // lifecycle.cc
   void step();
   void close_gaps();
   void close_gap(Slot& slot);
   void promote(Slot& slot);
   void assign_sockets();
   void arm();
+
+  // workers.cc
   void apply(Worker& worker, WorkerEvent event);
   WorkerId start_worker(int slot, int generation, std::uint64_t epoch);
   void retire(WorkerId id);
   void forget(WorkerId id);
   void kill_worker(Worker& worker);
   void worker_gone(const Worker& worker, const std::string& how, bool outside);
+  void first_ready();
+
+  // molds.cc
   void ensure_mold(Generation& generation);
   void mold_gone(MoldId id, const std::string& how);
   void mold_failed(Mold& mold, Failure failure);
   void release_mold(MoldId id);
-  void first_ready();
+
+  // stopping.cc
   void fail_start(const Failure& failure);
   void begin_stopping();
   void finish_if_empty();
+
+  // questions.cc
   bool serving(const Slot& slot) const;
   bool settled_on(const Slot& slot, std::uint64_t epoch) const;
   Worker* find(WorkerId id);
@@ -257,7 +264,7 @@ class Lifecycle {
   std::uint64_t next_epoch_ = 1;
   bool listening_ = false;
   int exit_status_ = 0;
-  std::optional<Millis> stop_deadline_;   // end of drain_delay
+  std::optional<Millis> stop_deadline_;  // end of drain_delay
   std::map<int, Generation> generations_;
   std::map<MoldId, Mold> molds_;
   std::map<WorkerId, Worker> workers_;

@@ -2,18 +2,18 @@
 
 #include <arpa/inet.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <linux/filter.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 
 #include <algorithm>
-#include <charconv>
+#include <cstring>
 #include <memory>
+
+#include "common/net/unix_socket.h"
 
 namespace mgr::manager {
 namespace {
@@ -45,8 +45,9 @@ Result<sockaddr_storage> bound_to(int fd) {
 }
 
 int port_of(const sockaddr_storage& storage) {
-  return storage.ss_family == AF_INET ? ntohs(reinterpret_cast<const sockaddr_in&>(storage).sin_port)
-                                      : ntohs(reinterpret_cast<const sockaddr_in6&>(storage).sin6_port);
+  return storage.ss_family == AF_INET
+             ? ntohs(reinterpret_cast<const sockaddr_in&>(storage).sin_port)
+             : ntohs(reinterpret_cast<const sockaddr_in6&>(storage).sin6_port);
 }
 
 void switch_on(int fd, int level, int option) {
@@ -63,24 +64,11 @@ int queued_on(int fd, int family) {
   return static_cast<int>(info.tcpi_unacked);
 }
 
-Result<gid_t> group_id(const std::string& group) {
-  unsigned number = 0;
-  const auto [end, error] = std::from_chars(group.data(), group.data() + group.size(), number);
-  if (error == std::errc{} && end == group.data() + group.size()) return static_cast<gid_t>(number);
-  const struct group* entry = ::getgrnam(group.c_str());
-  if (!entry) return Error(fmt::format("socket_group: no group '{}'", group));
-  return entry->gr_gid;
-}
-
-bool is_live(const net::UnixAddress& address) {
-  const UniqueFd probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (::connect(probe.get(), address.get(), address.length) == 0) return true;
-  return errno == EAGAIN || errno == EINPROGRESS;
-}
-
 }  // namespace
 
-Listeners::~Listeners() { close(); }
+Listeners::~Listeners() {
+  close();
+}
 
 void Listeners::close() {
   for (const auto& address : addresses_) {
@@ -145,8 +133,8 @@ Result<void> Listeners::open_tcp(const net::BindAddress& wanted, int slots) {
   return open_tcp_family(host, found->ai_family, port, false, slots);
 }
 
-Result<void> Listeners::open_tcp_family(const std::string& host, int family, int& port, bool only_v6,
-                                        int slots) {
+Result<void> Listeners::open_tcp_family(const std::string& host, int family, int& port,
+                                        bool only_v6, int slots) {
   UniqueFd fd(::socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!fd) return Error::from_errno("socket");
   switch_on(fd.get(), SOL_SOCKET, SO_REUSEADDR);
@@ -208,53 +196,17 @@ Result<UniqueFd> Listeners::sibling(const Address& address) const {
 
 Result<void> Listeners::open_unix(const net::BindAddress& wanted) {
   const bool abstract = wanted.kind == net::BindAddress::Kind::unix_abstract;
-  auto final_address = net::make_unix_address(abstract ? "@" + wanted.path : wanted.path);
-  if (!final_address) return std::move(final_address).error();
-  UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!fd) return Error::from_errno("socket");
+  auto fd = net::bind_unix_socket(
+      abstract ? "@" + wanted.path : wanted.path,
+      {.mode = options_.socket_mode, .group = options_.socket_group, .backlog = 0});
+  if (!fd) return std::move(fd).error();
   Address address;
   address.text = wanted.text;
   address.family = AF_UNIX;
   address.shared = true;
-  if (abstract) {
-    if (::bind(fd.get(), final_address->get(), final_address->length) != 0) {
-      return Error(std::strerror(errno), errno);
-    }
-  } else {
-    struct stat info {};
-    if (::lstat(wanted.path.c_str(), &info) == 0) {
-      if (!S_ISSOCK(info.st_mode)) return Error("a file that is no socket is in the way");
-      if (is_live(*final_address)) return Error("Address already in use", EADDRINUSE);
-    }
-    // Bound under another name and renamed: the path always names a socket that is ours and ready.
-    const std::string temporary = wanted.path + "." + std::to_string(::getpid());
-    auto first_address = net::make_unix_address(temporary);
-    if (!first_address) return std::move(first_address).error();
-    ::unlink(temporary.c_str());
-    const mode_t mask = ::umask(0777 & ~static_cast<mode_t>(options_.socket_mode));
-    const int bound = ::bind(fd.get(), first_address->get(), first_address->length);
-    const int error = errno;
-    ::umask(mask);
-    if (bound != 0) return Error(std::strerror(error), error);
-    if (!options_.socket_group.empty()) {
-      auto group = group_id(options_.socket_group);
-      if (!group || ::chown(temporary.c_str(), static_cast<uid_t>(-1), *group) != 0) {
-        auto failed = group ? Error::from_errno("socket_group " + options_.socket_group)
-                            : std::move(group).error();
-        ::unlink(temporary.c_str());
-        return failed;
-      }
-    }
-    ::chmod(temporary.c_str(), static_cast<mode_t>(options_.socket_mode));
-    if (::rename(temporary.c_str(), wanted.path.c_str()) != 0) {
-      auto failed = Error::from_errno("rename");
-      ::unlink(temporary.c_str());
-      return failed;
-    }
-    address.unix_path = wanted.path;
-  }
+  if (!abstract) address.unix_path = wanted.path;
   addresses_.push_back(std::move(address));
-  add(addresses_.size() - 1, -1, std::move(fd));
+  add(addresses_.size() - 1, -1, std::move(*fd));
   return {};
 }
 
@@ -318,8 +270,10 @@ Result<void> Listeners::start() {
       // Attached as soon as the group exists, which is when its first socket listens.
       if (i > 0 || address.shared) continue;
       if (!steer(address, {0})) {
-        log_.warning("{}: the kernel does not steer connections between sockets ({}); all workers "
-                     "share one socket", address.text, std::strerror(errno));
+        log_.warning(
+            "{}: the kernel does not steer connections between sockets ({}); all workers "
+            "share one socket",
+            address.text, std::strerror(errno));
         share(address);
         break;
       }
@@ -342,8 +296,10 @@ void Listeners::set_active(const std::vector<int>& slots) {
   for (const auto& address : addresses_) {
     if (address.shared) continue;
     if (!steer(address, slots)) {
-      log_.error("{}: connections could not be steered anew ({}); parked queues are served by other "
-                 "workers", address.text, std::strerror(errno));
+      log_.error(
+          "{}: connections could not be steered anew ({}); parked queues are served by other "
+          "workers",
+          address.text, std::strerror(errno));
     }
   }
 }
@@ -357,8 +313,8 @@ bool Listeners::steer(const Address& address, const std::vector<int>& slots) con
   }
   const auto count = static_cast<std::uint32_t>(targets.size());
   std::vector<sock_filter> program;
-  program.push_back(BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
-                             static_cast<std::uint32_t>(SKF_AD_OFF + SKF_AD_RANDOM)));
+  program.push_back(
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, static_cast<std::uint32_t>(SKF_AD_OFF + SKF_AD_RANDOM)));
   program.push_back(BPF_STMT(BPF_ALU | BPF_MOD | BPF_K, count));
   const bool identity = targets.back() == static_cast<int>(count) - 1;  // targets are sorted
   if (!identity) {

@@ -15,9 +15,10 @@ namespace mgr::manager {
 // Every listening socket of the service (design.md section 4). The supervisor makes them and never
 // closes one while it serves; workers borrow copies.
 //
-// A TCP address has one SO_REUSEPORT socket for each slot, steered by a classic BPF program ('random
-// over the active slots') that is replaced for the whole group at once. A Unix address and an
-// inherited socket have one socket for all workers. Where the kernel refuses to steer, so has TCP.
+// A TCP address has one SO_REUSEPORT socket for each slot, steered by a classic BPF program
+// ('random over the active slots') that is replaced for the whole group at once. A Unix address and
+// an inherited socket have one socket for all workers. Where the kernel refuses to steer, so has
+// TCP.
 class Listeners {
  public:
   struct Options {
@@ -50,9 +51,9 @@ class Listeners {
   bool shared(SocketId id) const;
 
   struct State {
-    std::string address;   // as clients reach it: with the real port
-    const char* balance;   // "random" or "shared"
-    int queued;            // connections that no worker has accepted yet; -1: unknown
+    std::string address;  // as clients reach it: with the real port
+    const char* balance;  // "random" or "shared"
+    int queued;           // connections that no worker has accepted yet; -1: unknown
   };
   std::vector<State> states() const;
 

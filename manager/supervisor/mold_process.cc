@@ -14,7 +14,8 @@
 namespace mgr::manager {
 namespace {
 
-// Descriptors are first copied above the numbers that they go to, so that no copy overwrites another.
+// Descriptors are first copied above the numbers that they go to, so that no copy overwrites
+// another.
 constexpr int kAbove = 64;
 
 struct Plan {
@@ -58,8 +59,8 @@ bool place_descriptors(const std::array<Plan, 5>& plans) {
     char* const arguments[] = {const_cast<char*>(start.program.c_str()), nullptr};
     ::execv(start.program.c_str(), arguments);
   }
-  const std::string report = ipc::encode(ipc::MoldMessage{
-      ipc::LoadFailed{"exec", start.program + ": " + std::strerror(errno), 1}});
+  const std::string report = ipc::encode(
+      ipc::MoldMessage{ipc::LoadFailed{"exec", start.program + ": " + std::strerror(errno), 1}});
   ::send(ipc::kChannelFd, report.data(), report.size(), MSG_NOSIGNAL);
   ::_exit(127);
 }

@@ -12,11 +12,11 @@ namespace mgr::manager {
 
 // What a mold is started with. Descriptors are borrowed.
 struct MoldStart {
-  std::string program;    // path of mgr-worker
-  int channel = -1;       // the mold's end
+  std::string program;  // path of mgr-worker
+  int channel = -1;     // the mold's end
   int scoreboard = -1;
   int log = 2;
-  int access_log = -1;    // -1: none
+  int access_log = -1;  // -1: none
   const ipc::MoldOrder* order = nullptr;
 };
 

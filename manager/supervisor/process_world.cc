@@ -81,7 +81,8 @@ void Peer::flush() {
   for (; sent < waiting_.size(); ++sent) {
     std::vector<int> descriptors;
     for (const auto& fd : waiting_[sent].descriptors) descriptors.push_back(fd.get());
-    if (channel_.send(waiting_[sent].text, descriptors) == ipc::Channel::SendResult::would_block) break;
+    if (channel_.send(waiting_[sent].text, descriptors) == ipc::Channel::SendResult::would_block)
+      break;
   }
   waiting_.erase(waiting_.begin(), waiting_.begin() + static_cast<std::ptrdiff_t>(sent));
   watch();
@@ -98,7 +99,9 @@ ProcessWorld::ProcessWorld(EventLoop& loop, Log& log, Listeners& listeners,
   for (int i = ipc::kScoreboardRecords - 1; i >= 0; --i) free_records_.push_back(i);
 }
 
-std::chrono::milliseconds ProcessWorld::now() { return clock_.now(raw_now()); }
+std::chrono::milliseconds ProcessWorld::now() {
+  return clock_.now(raw_now());
+}
 
 void ProcessWorld::wake_at(std::chrono::milliseconds when) {
   if (when == std::chrono::milliseconds::max()) {
@@ -205,6 +208,8 @@ std::int64_t ProcessWorld::oom_kills() {
   return -1;
 }
 
-void ProcessWorld::leave(int exit_status) { events_.leave(exit_status); }
+void ProcessWorld::leave(int exit_status) {
+  events_.leave(exit_status);
+}
 
 }  // namespace mgr::manager

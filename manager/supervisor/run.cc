@@ -5,7 +5,7 @@
 #include <cstdio>
 
 #include "common/net/control_path.h"
-#include "manager/supervisor/control_socket.h"
+#include "common/settings/cpus.h"
 #include "manager/supervisor/supervisor.h"
 
 namespace mgr::manager {

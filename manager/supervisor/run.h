@@ -9,8 +9,8 @@ namespace mgr::manager {
 // first result. Everything that goes wrong is logged or, before there is a log, written to stderr.
 int run_supervisor(SettingsLoader loader, LoadedSettings loaded);
 
-// `mgr check`: loads the application in a mold and starts it in one worker that gets no sockets, then
-// leaves. 0, 4, 3, or 1.
+// `mgr check`: loads the application in a mold and starts it in one worker that gets no sockets,
+// then leaves. 0, 4, 3, or 1.
 int check_application(const Settings& settings);
 
 }  // namespace mgr::manager

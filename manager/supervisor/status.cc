@@ -15,7 +15,9 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-double to_seconds(Millis time) { return static_cast<double>(std::max<Millis::rep>(0, time.count())) / 1000; }
+double to_seconds(Millis time) {
+  return static_cast<double>(std::max<Millis::rep>(0, time.count())) / 1000;
+}
 
 std::uint64_t value(const ipc::WorkerRecord::Counter& counter) {
   return counter.load(std::memory_order_relaxed);
@@ -79,7 +81,9 @@ Json Status::describe() {
   status["reloads"] = lifecycle_.reloads();
   status["last_reload"] = nullptr;
   if (const auto& last = lifecycle_.last_reload()) {
-    Json entry{{"ok", last->ok}, {"stage", nullptr}, {"error", nullptr},
+    Json entry{{"ok", last->ok},
+               {"stage", nullptr},
+               {"error", nullptr},
                {"duration_s", to_seconds(last->duration)}};
     if (last->failure) {
       entry["stage"] = last->failure->stage;
@@ -141,7 +145,8 @@ Json Status::leaving() const {
   Json leaving = Json::array();
   for (const auto& [id, worker] : lifecycle_.workers()) {
     const bool on_its_way = worker.state == WorkerState::draining ||
-                            worker.state == WorkerState::held || worker.state == WorkerState::killed;
+                            worker.state == WorkerState::held ||
+                            worker.state == WorkerState::killed;
     if (!on_its_way) continue;
     Json entry{{"slot", worker.slot},
                {"pid", worker.pid > 0 ? Json(worker.pid) : Json(nullptr)},
@@ -166,7 +171,8 @@ double Status::busy(const Worker& worker) {
     const auto uptime = static_cast<double>((world_.now() - worker.started).count()) * 1e6;
     sample.ratio = uptime > 0 ? static_cast<double>(busy_ns) / uptime : 0;
   } else if (now - sample.at_ns >= 1'000'000'000 && busy_ns >= sample.busy_ns) {
-    sample.ratio = static_cast<double>(busy_ns - sample.busy_ns) / static_cast<double>(now - sample.at_ns);
+    sample.ratio =
+        static_cast<double>(busy_ns - sample.busy_ns) / static_cast<double>(now - sample.at_ns);
     sample.at_ns = now;
     sample.busy_ns = busy_ns;
   }

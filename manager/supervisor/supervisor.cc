@@ -1,11 +1,9 @@
 #include "manager/supervisor/supervisor.h"
 
 #include <fcntl.h>
-#include <grp.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -13,17 +11,19 @@
 #include <nlohmann/json.hpp>
 
 #include "common/net/address.h"
+#include "common/net/unix_socket.h"
 #include "common/settings/cpus.h"
 #include "common/settings/table.h"
-#include "manager/supervisor/control_socket.h"
 #include "manager/supervisor/mold_process.h"
 
 namespace mgr::manager {
 namespace {
 
-// Ends of children nobody knows are kept so long as the mold's report may still come; orphans of the
-// application are reaped by the thousand, so there is a bound.
+// Ends of children nobody knows are kept so long as the mold's report may still come; orphans of
+// the application are reaped by the thousand, so there is a bound.
 constexpr std::size_t kMostUnknownExits = 256;
+
+constexpr int kControlBacklog = 128;
 
 Result<UniqueFd> open_log(const char* setting, const std::string& path) {
   UniqueFd fd(::open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644));
@@ -76,7 +76,8 @@ ProcessWorld::Options Supervisor::world_options(const LogFiles& files) {
 Supervisor::Supervisor(LoadedSettings loaded, Log& log, LogFiles& files, ipc::Scoreboard scoreboard)
     : loaded_(std::move(loaded)),
       log_(log),
-      listeners_({loaded_.values.backlog, loaded_.values.socket_mode, loaded_.values.socket_group}, log),
+      listeners_({loaded_.values.backlog, loaded_.values.socket_mode, loaded_.values.socket_group},
+                 log),
       world_(loop_, log, listeners_, std::move(scoreboard), world_options(files)),
       lifecycle_(world_, log) {
   world_.set_events(
@@ -123,8 +124,18 @@ Result<void> Supervisor::bind(int slots) {
 
 Result<void> Supervisor::open_control(const std::string& address, const std::string& name) {
   const Settings& settings = loaded_.values;
-  auto socket = take_control_socket(address, settings.control_mode, settings.control_group);
-  if (!socket) return std::move(socket).error();
+  const int mode = settings.control_mode | (settings.control_group.empty() ? 0 : 0660);
+  auto socket = net::bind_unix_socket(
+      address, {.mode = mode, .group = settings.control_group, .backlog = kControlBacklog});
+  if (!socket) {
+    if (socket.error().code() != EADDRINUSE) {
+      return std::move(socket).error().with("control: " + address);
+    }
+    return Error(
+        fmt::format("control: {}: another supervisor of this name runs already; give this one "
+                    "another `name`, or stop the other",
+                    address));
+  }
   if (address.front() != '@') control_path_ = address;
   status_ = std::make_unique<Status>(name, world_, lifecycle_, listeners_, world_.scoreboard());
   api_ = std::make_unique<ControlApi>(actions(), *status_, settings.control_group, log_);
@@ -148,14 +159,15 @@ ControlApi::Actions Supervisor::actions() {
 }
 
 void Supervisor::reload(Done done) {
-  lifecycle_.reload([this] { return prepare_reload(); }, [this, done](const Outcome& outcome) {
-    if (outcome.ok && pending_) {
-      loaded_ = std::move(*pending_);
-      log_.set_level(loaded_.values.log_level);
-    }
-    pending_.reset();
-    done(outcome);
-  });
+  lifecycle_.reload([this] { return prepare_reload(); },
+                    [this, done](const Outcome& outcome) {
+                      if (outcome.ok && pending_) {
+                        loaded_ = std::move(*pending_);
+                        log_.set_level(loaded_.values.log_level);
+                      }
+                      pending_.reset();
+                      done(outcome);
+                    });
 }
 
 // Reads the settings again. What a reload can't apply keeps its old value and is named.
@@ -176,7 +188,8 @@ Result<Lifecycle::Prepared> Supervisor::prepare_reload() {
   return prepared;
 }
 
-Result<void> Supervisor::keep_old(LoadedSettings& fresh, const std::vector<std::string>& names) const {
+Result<void> Supervisor::keep_old(LoadedSettings& fresh,
+                                  const std::vector<std::string>& names) const {
   if (names.empty()) return {};
   const nlohmann::json old_values = loaded_.values.to_json();
   nlohmann::json values = fresh.values.to_json();

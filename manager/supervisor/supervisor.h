@@ -35,8 +35,8 @@ class Supervisor {
   Supervisor(LoadedSettings loaded, Log& log, LogFiles& files, ipc::Scoreboard scoreboard);
   ~Supervisor();
 
-  // Takes the control socket `address` (a path or '@' and a name). Errors: a live supervisor has it,
-  // no permission. None when never called.
+  // Takes the control socket `address` (a path or '@' and a name). Errors: a live supervisor has
+  // it, no permission. None when never called.
   Result<void> open_control(const std::string& address, const std::string& name);
   // Binds the addresses of the settings and the inherited sockets.
   Result<void> bind(int slots);

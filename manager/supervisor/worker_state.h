@@ -59,16 +59,16 @@ enum class WorkerEvent {
 
 enum class WorkerAction {
   none,
-  note_ready,       // record when it became ready; it may be given sockets
-  give_sockets,     // grant its listening sockets
+  note_ready,    // record when it became ready; it may be given sockets
+  give_sockets,  // grant its listening sockets
   send_hold,
   send_drain,
-  quit,             // not serving yet: nothing to finish, tell it to leave at once
-  expect_exit,      // bound the time that it takes to leave
-  kill,             // SIGKILL
-  kill_mold,        // it never appeared: its mold hangs
-  forget,           // remove it from the book
-  bug,              // cannot happen: log it, change nothing
+  quit,         // not serving yet: nothing to finish, tell it to leave at once
+  expect_exit,  // bound the time that it takes to leave
+  kill,         // SIGKILL
+  kill_mold,    // it never appeared: its mold hangs
+  forget,       // remove it from the book
+  bug,          // cannot happen: log it, change nothing
 };
 
 struct WorkerTransition {

@@ -10,13 +10,13 @@
 
 namespace mgr::manager {
 
-// A World without processes, sockets or time: it records what the life cycle does to it, and the test
-// says what happens. pids are made up, starting with 100.
+// A World without processes, sockets or time: it records what the life cycle does to it, and the
+// test says what happens. pids are made up, starting with 100.
 class FakeWorld final : public World {
  public:
   std::chrono::milliseconds time{1'000'000};
   std::chrono::milliseconds wake = std::chrono::milliseconds::max();
-  std::map<MoldId, ipc::MoldOrder> molds;          // running
+  std::map<MoldId, ipc::MoldOrder> molds;  // running
   std::map<MoldId, pid_t> mold_pids;
   std::vector<MoldId> mold_history;
   std::set<MoldId> released_molds;
@@ -24,7 +24,7 @@ class FakeWorld final : public World {
     MoldId mold;
     ipc::Fork order;
   };
-  std::deque<Asked> forks;  // not answered yet
+  std::deque<Asked> forks;                            // not answered yet
   std::map<WorkerId, std::vector<std::string>> sent;  // names of commands
   std::map<WorkerId, std::set<SocketId>> given;
   std::vector<std::pair<pid_t, int>> kills;
@@ -65,8 +65,8 @@ class FakeWorld final : public World {
     return {};
   }
   void send(WorkerId worker, const ipc::WorkerCommand& command) override {
-    static const char* const kNames[] = {"listen", "release",    "hold", "drain",
-                                         "quit",   "try_accept", "close_after_response"};
+    static const char* const kNames[] = {
+        "listen", "release", "hold", "drain", "quit", "try_accept", "close_after_response"};
     sent[worker].push_back(kNames[command.index()]);
     if (const auto* release = std::get_if<ipc::Release>(&command)) {
       for (const auto id : release->ids) given[worker].erase(id);

@@ -12,14 +12,19 @@
 namespace mgr::manager {
 namespace {
 
-constexpr int kKilled = SIGKILL;       // a status as waitpid gives it
+constexpr int kKilled = SIGKILL;  // a status as waitpid gives it
 constexpr int kSegfault = SIGSEGV;
-constexpr int exited(int status) { return status << 8; }
+constexpr int exited(int status) {
+  return status << 8;
+}
 
-// A whole supervisor without processes. The verbs say what happens to it; the questions what it did.
+// A whole supervisor without processes. The verbs say what happens to it; the questions what it
+// did.
 class LifecycleTest : public testing::Test {
  protected:
-  LifecycleTest() : null_(::open("/dev/null", O_WRONLY)), log_(null_.get(), LogFormat::text, LogLevel::info, "test") {
+  LifecycleTest()
+      : null_(::open("/dev/null", O_WRONLY)),
+        log_(null_.get(), LogFormat::text, LogLevel::info, "test") {
     settings_.boot_timeout = Millis(60'000);
     settings_.min_ready = Millis(1000);
     settings_.graceful_timeout = Millis(30'000);
@@ -134,10 +139,12 @@ class LifecycleTest : public testing::Test {
   // Every listening socket is accepted on by a serving worker.
   void expect_all_sockets_served() const {
     for (const auto& socket : world_->socket_infos) {
-      const bool served = std::any_of(world_->given.begin(), world_->given.end(), [&](const auto& entry) {
-        const Worker* worker = life_->worker(entry.first);
-        return worker && worker->state == WorkerState::serving && entry.second.contains(socket.id);
-      });
+      const bool served =
+          std::any_of(world_->given.begin(), world_->given.end(), [&](const auto& entry) {
+            const Worker* worker = life_->worker(entry.first);
+            return worker && worker->state == WorkerState::serving &&
+                   entry.second.contains(socket.id);
+          });
       EXPECT_TRUE(served) << "socket " << socket.id << " of slot " << socket.slot;
     }
   }
@@ -538,7 +545,7 @@ TEST_F(LifecycleTest, RollsFinishedSlotsBackFromTheOldMold) {
   reload();
   load_mold();
   boot_one();
-  pass(Millis(1000));           // slot 0 is replaced
+  pass(Millis(1000));                  // slot 0 is replaced
   const WorkerId second = boot_one();  // slot 1
   leavers_leave();
   dies(second, kSegfault);
@@ -777,11 +784,11 @@ TEST_F(LifecycleTest, KillsWhatHasNotLeftWithinTheGracefulTimeout) {
   const Worker worker = current(0);
   life_->stop(Lifecycle::Stop::graceful);
   pass(Millis(30'500));
-  EXPECT_FALSE(std::count(world_->kills.begin(), world_->kills.end(),
-                          std::make_pair(worker.pid, SIGKILL)));
+  EXPECT_FALSE(
+      std::count(world_->kills.begin(), world_->kills.end(), std::make_pair(worker.pid, SIGKILL)));
   pass(Millis(1000));
-  EXPECT_TRUE(std::count(world_->kills.begin(), world_->kills.end(),
-                         std::make_pair(worker.pid, SIGKILL)));
+  EXPECT_TRUE(
+      std::count(world_->kills.begin(), world_->kills.end(), std::make_pair(worker.pid, SIGKILL)));
   dies(worker.id, kKilled);
   leavers_leave();
   EXPECT_EQ(world_->left, 0);

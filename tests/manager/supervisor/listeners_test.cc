@@ -20,7 +20,8 @@ class ListenersTest : public testing::Test {
   ListenersTest()
       : null_(::open("/dev/null", O_WRONLY)),
         log_(null_.get(), LogFormat::text, LogLevel::info, "test"),
-        directory_(std::filesystem::temp_directory_path() / ("mgr-listeners-" + std::to_string(::getpid()))) {
+        directory_(std::filesystem::temp_directory_path() /
+                   ("mgr-listeners-" + std::to_string(::getpid()))) {
     std::filesystem::create_directories(directory_);
   }
   ~ListenersTest() override { std::filesystem::remove_all(directory_); }

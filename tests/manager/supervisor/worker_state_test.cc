@@ -12,8 +12,8 @@ using S = WorkerState;
 using E = WorkerEvent;
 using A = WorkerAction;
 
-constexpr S kStates[] = {S::forking,  S::unclaimed, S::booting, S::standing, S::serving,
-                         S::held,     S::draining,  S::failed,  S::killed,   S::gone};
+constexpr S kStates[] = {S::forking, S::unclaimed, S::booting, S::standing, S::serving,
+                         S::held,    S::draining,  S::failed,  S::killed,   S::gone};
 constexpr E kEvents[] = {E::forked, E::fork_failed, E::ready,    E::boot_failed, E::serve,
                          E::hold,   E::drain,       E::deadline, E::exited};
 
@@ -89,9 +89,8 @@ TEST(WorkerState, EveryPairOfStateAndEventIsAsInTheTable) {
       const WorkerTransition actual = next(state, event);
       EXPECT_EQ(actual.state, expected.state)
           << to_string(state) << " × " << to_string(event) << " → " << to_string(actual.state);
-      EXPECT_EQ(actual.action, expected.action)
-          << to_string(state) << " × " << to_string(event) << ": action "
-          << static_cast<int>(actual.action);
+      EXPECT_EQ(actual.action, expected.action) << to_string(state) << " × " << to_string(event)
+                                                << ": action " << static_cast<int>(actual.action);
     }
   }
 }

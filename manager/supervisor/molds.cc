@@ -1,0 +1,88 @@
+// Molds: started where one is missing, given up where they fail.
+
+#include <algorithm>
+
+#include "manager/supervisor/lifecycle.h"
+
+namespace mgr::manager {
+
+void Lifecycle::ensure_mold(Generation& generation) {
+  if (generation.mold || generation.retry_mold_at > world_.now()) return;
+  if (phase_ == Phase::stopping) return;
+  ipc::MoldOrder order;
+  order.generation = generation.number;
+  order.load = generation.load;
+  order.settings = generation.settings->to_json();
+  Mold mold;
+  mold.id = next_id_++;
+  mold.generation = generation.key;
+  mold.deadline = world_.now() + generation.settings->boot_timeout;
+  auto pid = world_.start_mold(mold.id, order);
+  if (!pid) {
+    generation.retry_mold_at = world_.now() + Millis(1000);
+    log_.error("generation {}: {}; tries again in 1 s", generation.number, pid.error().message());
+    return;
+  }
+  mold.pid = *pid;
+  generation.mold = mold.id;
+  molds_.emplace(mold.id, std::move(mold));
+}
+
+void Lifecycle::release_mold(MoldId id) {
+  const auto it = molds_.find(id);
+  if (it == molds_.end() || it->second.state == Mold::State::leaving) return;
+  it->second.state = Mold::State::leaving;
+  it->second.deadline = world_.now() + kLeaveTime;
+  world_.release_mold(id);
+  if (Generation* generation = find_generation(it->second.generation)) {
+    if (generation->mold == id) generation->mold = 0;
+  }
+}
+
+// A mold said that it cannot load, or was too slow: its process ends later.
+void Lifecycle::mold_failed(Mold& mold, Failure failure) {
+  Generation* generation = find_generation(mold.generation);
+  if (mold.state == Mold::State::leaving) return;
+  mold.state = Mold::State::leaving;
+  if (!generation) return;
+  if (generation->mold == mold.id) generation->mold = 0;
+  if (phase_ == Phase::stopping) return;
+  if (phase_ == Phase::starting && !listening_) return fail_start(failure);
+  const Millis pause = std::max(generation->mold_backoff.died(Millis(0), Backoff::Cause::own,
+                                                              generation->settings->crash_backoff),
+                                Millis(100));
+  generation->retry_mold_at = world_.now() + pause;
+  Reload* reload = active_reload();
+  if (reload && reload->new_generation == generation->key &&
+      reload->step != Reload::Step::rolling_back) {
+    return fail_reload(*reload, std::move(failure));
+  }
+  log_.error("generation {}: the mold failed at {}: {}; another starts in {}{}{}",
+             generation->number, failure.stage, failure.error, seconds(pause),
+             failure.detail.empty() ? "" : "\n", failure.detail);
+}
+
+void Lifecycle::mold_gone(MoldId id, const std::string& how) {
+  const auto it = molds_.find(id);
+  if (it == molds_.end()) return;
+  Mold& mold = it->second;
+  if (mold.state != Mold::State::leaving) {
+    const bool loading = mold.state == Mold::State::loading;
+    mold_failed(mold, Failure{"import",
+                              loading ? "the mold died while it loaded the application: " + how
+                                      : "the mold died: " + how,
+                              "", 4});
+  }
+  std::vector<Worker> orphans;
+  for (const auto& [worker_id, worker] : workers_) {
+    if (worker.mold == id && worker.pid < 0) orphans.push_back(worker);
+  }
+  world_.release_mold(id);
+  molds_.erase(it);
+  for (const auto& orphan : orphans) {
+    forget(orphan.id);
+    worker_gone(orphan, "its mold died before it was forked", true);
+  }
+}
+
+}  // namespace mgr::manager

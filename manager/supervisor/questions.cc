@@ -1,0 +1,91 @@
+// What the life cycle looks like, for its own decisions and for status.
+
+#include <algorithm>
+
+#include "manager/supervisor/lifecycle.h"
+
+namespace mgr::manager {
+
+const Worker* Lifecycle::worker(WorkerId id) const {
+  const auto it = workers_.find(id);
+  return it == workers_.end() ? nullptr : &it->second;
+}
+
+Worker* Lifecycle::find(WorkerId id) {
+  const auto it = workers_.find(id);
+  return it == workers_.end() ? nullptr : &it->second;
+}
+
+Generation* Lifecycle::find_generation(int key) {
+  const auto it = generations_.find(key);
+  return it == generations_.end() ? nullptr : &it->second;
+}
+
+const Generation* Lifecycle::generation() const {
+  const auto it = generations_.find(generation_);
+  return it == generations_.end() ? nullptr : &it->second;
+}
+
+bool Lifecycle::serving(const Slot& slot) const {
+  const Worker* current = worker(slot.current);
+  return current && current->state == WorkerState::serving;
+}
+
+bool Lifecycle::settled_on(const Slot& slot, std::uint64_t epoch) const {
+  const Worker* current = worker(slot.current);
+  return current && current->epoch == epoch && current->state == WorkerState::serving;
+}
+
+int Lifecycle::slots_backing_off() const {
+  const Generation* generation = this->generation();
+  const Millis settled = generation ? generation->settings->min_ready : Millis(0);
+  int count = 0;
+  for (const auto& slot : slots_) {
+    if (slot.index >= target_) continue;
+    const Worker* current = worker(slot.current);
+    const bool lives =
+        current && current->ready_at.count() >= 0 &&
+        (slot.backoff.early_deaths() < 2 || world_.now() - current->ready_at >= settled);
+    const bool looping = slot.backoff.early_deaths() >= 2 || slot.retry_at > world_.now();
+    if (looping && !lives) ++count;
+  }
+  return count;
+}
+
+bool Lifecycle::degraded() const {
+  const Generation* generation = this->generation();
+  return slots_backing_off() > 0 ||
+         (generation && generation->mold == 0 && generation->retry_mold_at > world_.now());
+}
+
+std::string Lifecycle::not_ready_reason() const {
+  switch (phase_) {
+    case Phase::starting:
+      return "starting: the first workers are not ready yet";
+    case Phase::draining:
+    case Phase::stopping:
+      return "stopping";
+    case Phase::running:
+      break;
+  }
+  int serving_slots = 0;
+  std::string last;
+  for (const auto& slot : slots_) {
+    if (slot.index >= target_) continue;
+    if (serving(slot)) ++serving_slots;
+    if (!slot.last_exit.empty())
+      last = fmt::format("; worker {} last ended with {}", slot.index, slot.last_exit);
+  }
+  const int looping = slots_backing_off();
+  if (looping >= target_) {
+    return fmt::format("degraded: {} of {} workers are in a crash loop{}", looping, target_, last);
+  }
+  if (serving_slots == 0) return "no worker is ready" + last;
+  return "";
+}
+
+std::size_t Lifecycle::batch_size() const {
+  return std::max<std::size_t>(1, static_cast<std::size_t>(target_) / 4);
+}
+
+}  // namespace mgr::manager

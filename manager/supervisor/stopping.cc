@@ -1,0 +1,84 @@
+// The end of the supervisor, by a stop or by a first start that failed.
+
+#include <algorithm>
+#include <utility>
+
+#include "manager/supervisor/lifecycle.h"
+
+namespace mgr::manager {
+
+void Lifecycle::stop(Stop kind) {
+  const Generation* generation = find_generation(generation_);
+  const bool again = phase_ == Phase::draining || phase_ == Phase::stopping;
+  if (kind == Stop::graceful && !again) {
+    const Millis delay = generation ? generation->settings->drain_delay : Millis(0);
+    if (delay.count() > 0 && listening_) {
+      log_.info("stopping: readiness fails from now on; requests are served for another {}",
+                seconds(delay));
+      phase_ = Phase::draining;
+      stop_deadline_ = world_.now() + delay;
+      refuse_all("the supervisor is stopping");
+      for (const auto& [id, worker] : workers_) {
+        if (worker.state == WorkerState::serving) world_.send(id, ipc::CloseAfterResponse{});
+      }
+    } else {
+      begin_stopping();
+    }
+    return step();
+  }
+  log_.info("stopping at once");
+  begin_stopping();
+  for (auto& [id, worker] : workers_) {
+    world_.send(id, ipc::Quit{});
+    worker.deadline = world_.now() + kLeaveTime;
+  }
+  step();
+}
+
+void Lifecycle::begin_stopping() {
+  stop_deadline_.reset();
+  if (phase_ == Phase::stopping) return;
+  phase_ = Phase::stopping;
+  refuse_all("the supervisor is stopping");
+  const Generation* generation = find_generation(generation_);
+  if (listening_) {
+    log_.info("stopping: requests in flight have {} to finish",
+              seconds(generation ? generation->settings->graceful_timeout : Millis(0)));
+  }
+  std::vector<MoldId> molds;
+  for (const auto& [id, mold] : molds_) molds.push_back(id);
+  std::vector<WorkerId> workers;
+  for (const auto& [id, worker] : workers_) workers.push_back(id);
+  // Workers first: a mold that leaves must not take the forks on their way with it unnoticed.
+  for (const WorkerId id : workers) retire(id);
+  for (const MoldId id : molds) release_mold(id);
+}
+
+void Lifecycle::fail_start(const Failure& failure) {
+  if (phase_ == Phase::stopping) return;
+  exit_status_ = failure.exit_status;
+  if (!failure.detail.empty()) log_.error("{}", failure.detail);
+  const std::string reason = failure.stage + ": " + failure.error;
+  stop(Stop::quick);  // may end the failure's owner
+  // The last line that people see.
+  log_.error("cannot start: {}; the supervisor leaves with exit status {}", reason, exit_status_);
+}
+
+void Lifecycle::finish_if_empty() {
+  if (phase_ != Phase::stopping) return;
+  if (listening_) {
+    const bool all_stopped = std::all_of(workers_.begin(), workers_.end(), [](const auto& entry) {
+      return entry.second.stopped_accepting || entry.second.ready_at.count() < 0 ||
+             entry.second.state == WorkerState::killed;
+    });
+    if (all_stopped) {
+      listening_ = false;
+      world_.stop_listening();
+    }
+  }
+  if (!workers_.empty() || !molds_.empty()) return;
+  for (auto& callback : std::exchange(on_stopped_, {})) callback();
+  world_.leave(exit_status_);
+}
+
+}  // namespace mgr::manager

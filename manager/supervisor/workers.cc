@@ -1,0 +1,240 @@
+// One worker of the book: its start, what its transitions do, its end.
+
+#include <signal.h>
+#include <sys/wait.h>
+
+#include <cstring>
+
+#include "manager/supervisor/lifecycle.h"
+
+namespace mgr::manager {
+
+std::string describe_exit(int status) {
+  if (WIFSIGNALED(status)) {
+    return fmt::format("killed by signal {} ({}){}", WTERMSIG(status), strsignal(WTERMSIG(status)),
+                       WCOREDUMP(status) ? ", core dumped" : "");
+  }
+  return fmt::format("exit status {}", WEXITSTATUS(status));
+}
+
+WorkerId Lifecycle::start_worker(int slot, int generation_key, std::uint64_t epoch) {
+  Generation* generation = find_generation(generation_key);
+  if (!generation) return 0;
+  const auto mold = molds_.find(generation->mold);
+  if (mold == molds_.end() || mold->second.state != Mold::State::ready) {
+    ensure_mold(*generation);
+    return 0;
+  }
+  Worker worker;
+  worker.record = world_.take_record();
+  if (worker.record < 0) {
+    log_.error("no record of the scoreboard is free; slot {} tries again in 1 s", slot);
+    slots_[static_cast<std::size_t>(slot)].retry_at = world_.now() + Millis(1000);
+    return 0;
+  }
+  worker.id = next_id_++;
+  worker.slot = slot;
+  worker.generation = generation_key;
+  worker.number = generation->number;
+  worker.mold = generation->mold;
+  worker.epoch = epoch;
+  worker.started = world_.now();
+  worker.deadline = world_.now() + generation->settings->boot_timeout;
+  worker.oom_kills_before = world_.oom_kills();
+  const ipc::Fork order{worker.id, slot, worker.record};
+  if (auto asked = world_.fork_worker(generation->mold, order); !asked) {
+    world_.return_record(worker.record);
+    slots_[static_cast<std::size_t>(slot)].retry_at = world_.now() + Millis(1000);
+    log_.error("worker {}: {}; tries again in 1 s", slot, asked.error().message());
+    return 0;
+  }
+  const WorkerId id = worker.id;
+  workers_.emplace(id, std::move(worker));
+  return id;
+}
+
+void Lifecycle::apply(Worker& worker, WorkerEvent event) {
+  const WorkerTransition transition = next(worker.state, event);
+  if (transition.action == WorkerAction::bug) {
+    log_.error("worker {} (pid {}): event {} in state {} is not possible; nothing is done",
+               worker.slot, worker.pid, to_string(event), to_string(worker.state));
+    return;
+  }
+  const Generation* generation = find_generation(worker.generation);
+  const Millis graceful = generation ? generation->settings->graceful_timeout : Millis(0);
+  const bool never_ready = worker.ready_at.count() < 0;
+  worker.state = transition.state;
+  switch (transition.action) {
+    case WorkerAction::none:
+    case WorkerAction::bug:
+      break;
+    case WorkerAction::note_ready:
+      worker.ready_at = world_.now();
+      worker.deadline.reset();
+      log_.info("worker {} (pid {}, generation {}) ready after {} ms", worker.slot, worker.pid,
+                worker.number, (worker.ready_at - worker.started).count());
+      break;
+    case WorkerAction::give_sockets:
+      worker.stopped_accepting = false;
+      step_again_ = true;  // assign_sockets() comes later in this step or the next round
+      break;
+    case WorkerAction::send_hold:
+      worker.sockets.clear();
+      world_.send(worker.id, ipc::Hold{});
+      break;
+    case WorkerAction::send_drain: {
+      worker.sockets.clear();
+      worker.deadline = world_.now() + graceful + kCutTime;
+      const bool last = phase_ == Phase::stopping;
+      world_.send(worker.id, ipc::Drain{last, graceful.count()});
+      break;
+    }
+    case WorkerAction::quit:
+      worker.deadline = world_.now() + kLeaveTime;
+      world_.send(worker.id, ipc::Quit{});
+      break;
+    case WorkerAction::expect_exit:
+      worker.deadline = world_.now() + kLeaveTime;
+      if (worker.failure) note_failure(worker, *worker.failure);
+      break;
+    case WorkerAction::kill:
+      if (never_ready && event == WorkerEvent::deadline && !worker.failure) {
+        const bool loaded = generation && generation->load;
+        worker.failure = Failure{
+            loaded ? "lifespan" : "boot",
+            fmt::format("worker {} was not ready within boot_timeout ({}): {} hangs", worker.slot,
+                        seconds(generation ? generation->settings->boot_timeout : Millis(0)),
+                        loaded ? "its lifespan start-up" : "its import or its lifespan start-up"),
+            "", 3};
+        note_failure(worker, *worker.failure);
+      } else {
+        log_.warning("worker {} (pid {}) has not left within its time; it is killed", worker.slot,
+                     worker.pid);
+      }
+      kill_worker(worker);
+      break;
+    case WorkerAction::kill_mold:
+      if (const auto mold = molds_.find(worker.mold); mold != molds_.end()) {
+        log_.error("mold (pid {}) did not fork a worker in time; it is killed and started again",
+                   mold->second.pid);
+        world_.kill(mold->second.pid, SIGKILL);
+      }
+      break;
+    case WorkerAction::forget:
+      forget(worker.id);
+      break;
+  }
+}
+
+void Lifecycle::kill_worker(Worker& worker) {
+  if (worker.pid > 0) {
+    world_.kill(worker.pid, SIGKILL);
+  } else if (const auto mold = molds_.find(worker.mold); mold != molds_.end()) {
+    world_.kill(mold->second.pid, SIGKILL);
+  } else {
+    // Neither pid nor mold: it never came to be, or leaves when its channel closes.
+    const Worker gone = worker;
+    forget(worker.id);
+    worker_gone(gone, "it never appeared", false);
+  }
+}
+
+void Lifecycle::retire(WorkerId id) {
+  Worker* worker = find(id);
+  if (!worker) return;
+  switch (worker->state) {
+    case WorkerState::draining:
+    case WorkerState::failed:
+    case WorkerState::killed:
+    case WorkerState::gone:
+      return;
+    case WorkerState::forking:
+    case WorkerState::unclaimed:
+    case WorkerState::booting:
+    case WorkerState::standing:
+    case WorkerState::serving:
+    case WorkerState::held:
+      apply(*worker, WorkerEvent::drain);
+  }
+}
+
+void Lifecycle::forget(WorkerId id) {
+  const auto it = workers_.find(id);
+  if (it == workers_.end()) return;
+  world_.release_worker(id);
+  world_.return_record(it->second.record);
+  workers_.erase(it);
+}
+
+// `worker` is a copy: it is out of the book already.
+void Lifecycle::worker_gone(const Worker& worker, const std::string& how, bool outside) {
+  Slot* slot = static_cast<std::size_t>(worker.slot) < slots_.size()
+                   ? &slots_[static_cast<std::size_t>(worker.slot)]
+                   : nullptr;
+  const bool was_current = slot && slot->current == worker.id;
+  const bool was_successor = slot && slot->successor == worker.id;
+  if (slot) {
+    if (slot->current == worker.id) slot->current = 0;
+    if (slot->successor == worker.id) slot->successor = 0;
+    if (slot->held == worker.id) slot->held = 0;
+  }
+  for (const auto& [id, other] : workers_) {
+    if (other.state == WorkerState::serving) world_.send(id, ipc::TryAccept{});
+  }
+  const bool told = worker.state == WorkerState::draining ||
+                    (worker.state == WorkerState::killed && !worker.failure);
+  if (told) {
+    log_.info("worker {} (pid {}, generation {}) left: {}", worker.slot, worker.pid, worker.number,
+              how);
+    return;
+  }
+  const bool never_ready = worker.ready_at.count() < 0;
+  const Millis lived = never_ready ? Millis(0) : world_.now() - worker.ready_at;
+  Failure failure = worker.failure.value_or(
+      Failure{never_ready ? "boot" : "ready",
+              never_ready ? fmt::format("worker {} died before it was ready: {}", worker.slot, how)
+                          : fmt::format("worker {} died {} ms after it was ready: {}", worker.slot,
+                                        lived.count(), how),
+              "", 3});
+  if (phase_ == Phase::stopping) return;
+  if (phase_ == Phase::starting && !listening_) return fail_start(failure);
+  note_failure(worker, failure);
+  if (!was_current && !was_successor) {
+    log_.info("worker {} (pid {}, generation {}) is gone: {}", worker.slot, worker.pid,
+              worker.number, how);
+    return;
+  }
+  if (slot->index >= target_) return;
+  const Generation* generation = find_generation(slot->wanted_generation);
+  if (!generation) return;
+  const Millis pause =
+      slot->backoff.died(lived, outside ? Backoff::Cause::outside : Backoff::Cause::own,
+                         generation->settings->crash_backoff);
+  slot->retry_at = world_.now() + pause;
+  slot->last_exit = worker.failure ? failure.stage + ": " + failure.error : how;
+  if (was_current) ++slot->restarts;
+  const std::string then =
+      pause.count() == 0 ? "a new one starts now" : "a new one starts in " + seconds(pause);
+  if (worker.failure) {
+    log_.error("worker {} (pid {}, generation {}) failed at {}: {}; {}{}{}", worker.slot,
+               worker.pid, worker.number, failure.stage, failure.error, then,
+               failure.detail.empty() ? "" : "\n", failure.detail);
+  } else {
+    log_.error("worker {} (pid {}, generation {}) died {}: {}; {}", worker.slot, worker.pid,
+               worker.number,
+               never_ready ? "before it was ready"
+                           : fmt::format("{} ms after it was ready", lived.count()),
+               how, then);
+  }
+}
+
+// The first worker of all is ready: clients may come.
+void Lifecycle::first_ready() {
+  if (listening_) return;
+  if (auto listened = world_.start_listening(); !listened) {
+    return fail_start(Failure{"bind", listened.error().message(), "", 1});
+  }
+  listening_ = true;
+}
+
+}  // namespace mgr::manager
