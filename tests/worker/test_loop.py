@@ -45,6 +45,16 @@ async def timers(loop):
     await done
     return [order, 0.039 < loop.time() - started < 0.3]
 
+async def nested(loop):
+    """As nest_asyncio does it: the loop is run inside of a handler."""
+    inner = asyncio.ensure_future(asyncio.sleep(0.2, "inner"))
+    this = asyncio.current_task()
+    asyncio.tasks._leave_task(loop, this)
+    while not inner.done():
+        loop._run_once()
+    asyncio.tasks._enter_task(loop, this)
+    return inner.result()
+
 async def timeout(loop):
     try:
         async with asyncio.timeout(0.02):
@@ -271,6 +281,16 @@ def test_timers_fire_while_requests_come_in(worker):
         assert worker.json(path="/names")[1] is True
     for connection in connections:
         assert b"[[1, 2, 3], true]" in connection.recv(65536)
+        connection.close()
+
+
+def test_a_loop_that_is_run_inside_of_a_handler_serves_others_meanwhile(worker):
+    nested = [worker.raw(b"GET /nested HTTP/1.1\r\nHost: a\r\n\r\n") for _ in range(8)]
+    for _ in range(20):
+        assert worker.json(path="/names")[1] is True
+    for connection in nested:
+        connection.settimeout(10)
+        assert b'"inner"' in connection.recv(65536)
         connection.close()
 
 
