@@ -118,9 +118,13 @@ void Dispatcher::start_batch() {
   PyObject* loop = callables_.loop.get();
   const bool stepped = step_taker_ && !use_loop_for_steps_ &&
                        PyObject_SetAttr(loop, c.call_soon, step_taker_.get()) == 0;
-  batch_.swap(fresh_);
-  for (server::Exchange* exchange : batch_) start(*exchange);
-  batch_.clear();
+  // The lists are this call's own: an application that runs its loop inside of a handler comes here
+  // again while they are walked.
+  std::vector<server::Exchange*> batch = std::move(spare_batch_);
+  batch.swap(fresh_);
+  for (server::Exchange* exchange : batch) start(*exchange);
+  batch.clear();
+  spare_batch_ = std::move(batch);
   if (!stepped) return;
   PyObject_SetAttr(loop, c.call_soon, nullptr);  // the class's own again
   run_steps();
@@ -148,15 +152,17 @@ PyObject* Dispatcher::call_soon(PyObject* const* args, Py_ssize_t count, PyObjec
 
 void Dispatcher::run_steps() {
   const Constants& c = constants();
-  for (std::size_t i = 0; i < steps_.size(); ++i) {
-    Step step = std::move(steps_[i]);
+  std::vector<Step> steps = std::move(spare_steps_);
+  steps.swap(steps_);
+  for (const Step& step : steps) {
     Ref done = Ref::take(
         PyObject_CallMethodObjArgs(step.context.get(), c.run, step.callback.get(), nullptr));
     if (done) continue;
     Ref exception = take_exception();
     log_exception("asyncio", exception.get());
   }
-  steps_.clear();
+  steps.clear();
+  spare_steps_ = std::move(steps);
 }
 
 bool Dispatcher::tell_leave() {

@@ -90,12 +90,13 @@ class Dispatcher final : public server::Application, public worker::Host {
   bool use_create_task_ = false;
   bool use_loop_for_steps_ = false;
   std::vector<server::Exchange*> fresh_;
-  std::vector<server::Exchange*> batch_;
+  std::vector<server::Exchange*> spare_batch_;  // empty: its memory alone
   struct Step {
     Ref callback;
     Ref context;
   };
   std::vector<Step> steps_;
+  std::vector<Step> spare_steps_;  // likewise
   std::vector<Request*> woken_;
   std::vector<PyObject*> running_;  // a reference to each request that has not concluded
   std::optional<worker::Leave> leave_;
