@@ -57,11 +57,10 @@ void Lifecycle::begin_stopping() {
 void Lifecycle::fail_start(const Failure& failure) {
   if (phase_ == Phase::stopping) return;
   exit_status_ = failure.exit_status;
+  last_words_ = fmt::format("cannot start: {}: {}; the supervisor leaves with exit status {}",
+                            failure.stage, failure.error, exit_status_);
   if (!failure.detail.empty()) log_.error("{}", failure.detail);
-  const std::string reason = failure.stage + ": " + failure.error;
   stop(Stop::quick);  // may end the failure's owner
-  // The last line that people see.
-  log_.error("cannot start: {}; the supervisor leaves with exit status {}", reason, exit_status_);
 }
 
 void Lifecycle::finish_if_empty() {
@@ -78,6 +77,7 @@ void Lifecycle::finish_if_empty() {
   }
   if (!workers_.empty() || !molds_.empty()) return;
   for (auto& callback : std::exchange(on_stopped_, {})) callback();
+  if (!last_words_.empty()) log_.error("{}", std::exchange(last_words_, {}));
   world_.leave(exit_status_);
 }
 
