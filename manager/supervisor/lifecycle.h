@@ -264,7 +264,7 @@ class Lifecycle {
   std::uint64_t next_epoch_ = 1;
   bool listening_ = false;
   int exit_status_ = 0;
-  std::string last_words_;  // why the first start failed: the log's last line
+  std::string last_words_;               // why the first start failed: the log's last line
   std::optional<Millis> stop_deadline_;  // end of drain_delay
   std::map<int, Generation> generations_;
   std::map<MoldId, Mold> molds_;

@@ -154,7 +154,7 @@ ControlApi::Actions Supervisor::actions() {
           .scale = [this](auto by, Done done) { lifecycle_.scale(by, done); },
           .stop = [this](Lifecycle::Stop kind) { lifecycle_.stop(kind); },
           .when_stopped = [this](auto callback) { lifecycle_.when_stopped(callback); },
-          .config = [this] { return loaded_.describe(); },
+          .config = [this] { return describe_settings(); },
           .not_ready_reason = [this] { return lifecycle_.not_ready_reason(); }};
 }
 
@@ -168,6 +168,15 @@ void Supervisor::reload(Done done) {
                       pending_.reset();
                       done(outcome);
                     });
+}
+
+// The settings in force; a scale is the origin of a number of workers that is not the settings'.
+nlohmann::json Supervisor::describe_settings() const {
+  nlohmann::json settings = loaded_.describe();
+  if (lifecycle_.target() != wanted_workers(loaded_.values)) {
+    settings["workers"] = {{"value", lifecycle_.target()}, {"origin", "scale"}};
+  }
+  return settings;
 }
 
 // Reads the settings again. What a reload can't apply keeps its old value and is named.

@@ -2,6 +2,7 @@
 
 #include <map>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -52,6 +53,7 @@ class Supervisor {
   void watch_signals();
   void reap();
   void on_exit(pid_t pid, int status);
+  nlohmann::json describe_settings() const;
   void reload(Done done);
   Result<Lifecycle::Prepared> prepare_reload();
   // Gives `fresh` the running values of these settings.

@@ -109,6 +109,14 @@ def test_workers_config_and_probes_answer(make_mgr):
     assert curl(mgr, "GET", "/readyz")[0] == 200
 
 
+def test_a_scale_is_the_origin_of_the_number_of_workers(make_mgr):
+    mgr = make_mgr("echo", workers=1).start()
+    workers = lambda: json.loads(curl(mgr, "GET", "/v1/config")[2])["workers"]
+    assert workers()["origin"] == "command line"
+    mgr.must("scale", 2)
+    assert workers() == {"value": 2, "origin": "scale"}
+
+
 def test_changes_answer_when_they_are_finished(make_mgr):
     mgr = make_mgr("echo", workers=1, min_ready="100ms").start()
     assert curl(mgr, "POST", "/v1/scale", "-d", '{"workers": 3}')[0] == 200

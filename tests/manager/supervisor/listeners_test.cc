@@ -166,6 +166,22 @@ TEST_F(ListenersTest, AUnixSocketIsSharedAndHasItsMode) {
   EXPECT_NE(::stat(path.c_str(), &info), 0);
 }
 
+TEST_F(ListenersTest, CountsWhatWaitsInTheQueueOfAUnixSocket) {
+  const std::string path = directory_ / "queue.sock";
+  Listeners listeners({.backlog = 16, .socket_mode = 0600, .socket_group = {}}, log_);
+  ASSERT_TRUE(open(listeners, "unix:" + path, 1));
+  ASSERT_TRUE(listeners.start());
+  const auto where = net::make_unix_address(path);
+  std::vector<UniqueFd> clients;
+  for (int i = 0; i < 3; ++i) {
+    clients.emplace_back(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    ASSERT_EQ(::connect(clients.back().get(), where->get(), where->length), 0);
+  }
+  EXPECT_EQ(listeners.states().front().queued, 3);
+  accept_all(listeners);
+  EXPECT_EQ(listeners.states().front().queued, 0);
+}
+
 TEST_F(ListenersTest, ReplacesAStaleUnixSocketAndRefusesALiveOne) {
   const std::string path = directory_ / "app.sock";
   {
