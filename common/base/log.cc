@@ -61,7 +61,8 @@ struct Log::Impl {
     const std::string_view when(stamp.data(), stamp.size());
     switch (format) {
       case LogFormat::text:
-        return fmt::format("{} [{}] [{}] [{}] {}\n", when, ::getpid(), who, level_name(at), message);
+        return fmt::format("{} [{}] [{}] [{}] {}\n", when, ::getpid(), who, level_name(at),
+                           message);
       case LogFormat::json: {
         nlohmann::ordered_json line;
         line["time"] = when;
@@ -108,16 +109,23 @@ Log::~Log() = default;
 Log::Log(Log&&) noexcept = default;
 Log& Log::operator=(Log&&) noexcept = default;
 
-void Log::set_who(std::string who) { impl_->who = std::move(who); }
-void Log::set_level(LogLevel level) { impl_->level = level; }
-bool Log::enabled(LogLevel level) const { return level >= impl_->level; }
+void Log::set_who(std::string who) {
+  impl_->who = std::move(who);
+}
+void Log::set_level(LogLevel level) {
+  impl_->level = level;
+}
+bool Log::enabled(LogLevel level) const {
+  return level >= impl_->level;
+}
 
 void Log::write(LogLevel level, std::string_view message) const {
   if (!enabled(level)) return;
   if (impl_->dropped > 0) {
     const std::string lost =
         impl_->render(LogLevel::warning, fmt::format("{} log records were lost before this one: "
-                                                     "the log did not take them", impl_->dropped));
+                                                     "the log did not take them",
+                                                     impl_->dropped));
     if (!impl_->put(lost)) {
       ++impl_->dropped;
       return;

@@ -36,11 +36,13 @@ class Log {
 
   template <typename... Args>
   void debug(fmt::format_string<Args...> format, Args&&... args) const {
-    if (enabled(LogLevel::debug)) write(LogLevel::debug, fmt::format(format, std::forward<Args>(args)...));
+    if (enabled(LogLevel::debug))
+      write(LogLevel::debug, fmt::format(format, std::forward<Args>(args)...));
   }
   template <typename... Args>
   void info(fmt::format_string<Args...> format, Args&&... args) const {
-    if (enabled(LogLevel::info)) write(LogLevel::info, fmt::format(format, std::forward<Args>(args)...));
+    if (enabled(LogLevel::info))
+      write(LogLevel::info, fmt::format(format, std::forward<Args>(args)...));
   }
   template <typename... Args>
   void warning(fmt::format_string<Args...> format, Args&&... args) const {

@@ -92,7 +92,8 @@ Result<UniqueFd> sealed_memfd(std::string_view name, std::string_view text) {
     }
     written += static_cast<std::size_t>(n);
   }
-  if (::fcntl(fd.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) != 0) {
+  if (::fcntl(fd.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) !=
+      0) {
     return Error::from_errno("seal memfd");
   }
   return fd;

@@ -32,7 +32,9 @@ std::string cut(std::string_view text, std::size_t most = kMaxText) {
   return part + "…";
 }
 
-json base(const char* type) { return json{{"v", kProtocolVersion}, {"type", type}}; }
+json base(const char* type) {
+  return json{{"v", kProtocolVersion}, {"type", type}};
+}
 
 json to_json(const Loaded& m) {
   json object = base("loaded");
@@ -89,12 +91,15 @@ json to_json(const BootFailed& m) {
   object["exit_status"] = m.exit_status;
   return object;
 }
-json to_json(const StoppedAccepting&) { return base("stopped_accepting"); }
+json to_json(const StoppedAccepting&) {
+  return base("stopped_accepting");
+}
 json to_json(const Listen& m) {
   json object = base("listen");
   json entries = json::array();
   for (const auto& entry : m.entries) {
-    entries.push_back({{"id", entry.id}, {"address", cut(entry.address)}, {"shared", entry.shared}});
+    entries.push_back(
+        {{"id", entry.id}, {"address", cut(entry.address)}, {"shared", entry.shared}});
   }
   object["entries"] = std::move(entries);
   return object;
@@ -104,16 +109,24 @@ json to_json(const Release& m) {
   object["ids"] = m.ids;
   return object;
 }
-json to_json(const Hold&) { return base("hold"); }
+json to_json(const Hold&) {
+  return base("hold");
+}
 json to_json(const Drain& m) {
   json object = base("drain");
   object["take_queued"] = m.take_queued;
   object["timeout_ms"] = m.timeout_ms;
   return object;
 }
-json to_json(const Quit&) { return base("quit"); }
-json to_json(const TryAccept&) { return base("try_accept"); }
-json to_json(const CloseAfterResponse&) { return base("close_after_response"); }
+json to_json(const Quit&) {
+  return base("quit");
+}
+json to_json(const TryAccept&) {
+  return base("try_accept");
+}
+json to_json(const CloseAfterResponse&) {
+  return base("close_after_response");
+}
 
 template <typename Variant>
 std::string encode_any(const Variant& message) {
@@ -167,10 +180,18 @@ Result<MoldOrder> decode_mold_order(std::string_view text) {
   }
 }
 
-std::string encode(const MoldMessage& message) { return encode_any(message); }
-std::string encode(const MoldCommand& message) { return encode_any(message); }
-std::string encode(const WorkerMessage& message) { return encode_any(message); }
-std::string encode(const WorkerCommand& message) { return encode_any(message); }
+std::string encode(const MoldMessage& message) {
+  return encode_any(message);
+}
+std::string encode(const MoldCommand& message) {
+  return encode_any(message);
+}
+std::string encode(const WorkerMessage& message) {
+  return encode_any(message);
+}
+std::string encode(const WorkerCommand& message) {
+  return encode_any(message);
+}
 
 Result<MoldMessage> decode_mold_message(std::string_view text) {
   return decode_any<MoldMessage>(

@@ -89,9 +89,9 @@ struct StoppedAccepting {};
 // Start accepting on these; one descriptor for each, in this order.
 struct Listen {
   struct Entry {
-    std::uint64_t id = 0;    // identity of the listening socket for the life of the supervisor
-    std::string address;     // as configured: "127.0.0.1:8000", "unix:/run/app.sock"
-    bool shared = false;     // other workers watch the same socket (EPOLLEXCLUSIVE and rotation)
+    std::uint64_t id = 0;  // identity of the listening socket for the life of the supervisor
+    std::string address;   // as configured: "127.0.0.1:8000", "unix:/run/app.sock"
+    bool shared = false;   // other workers watch the same socket (EPOLLEXCLUSIVE and rotation)
   };
   std::vector<Entry> entries;  // at most kMaxDescriptors
 };
@@ -118,7 +118,8 @@ struct CloseAfterResponse {};
 using MoldMessage = std::variant<Loaded, LoadFailed, Forked, ForkFailed>;
 using MoldCommand = std::variant<Fork>;
 using WorkerMessage = std::variant<Ready, BootFailed, StoppedAccepting>;
-using WorkerCommand = std::variant<Listen, Release, Hold, Drain, Quit, TryAccept, CloseAfterResponse>;
+using WorkerCommand =
+    std::variant<Listen, Release, Hold, Drain, Quit, TryAccept, CloseAfterResponse>;
 
 std::string encode(const MoldMessage& message);
 std::string encode(const MoldCommand& message);

@@ -69,15 +69,27 @@ EventLoop::~EventLoop() {
   CHECK(uv_loop_close(loop_.get()) == 0);
 }
 
-void EventLoop::run() { uv_run(loop_.get(), UV_RUN_DEFAULT); }
-bool EventLoop::run_once() { return uv_run(loop_.get(), UV_RUN_ONCE) != 0; }
-bool EventLoop::run_nowait() { return uv_run(loop_.get(), UV_RUN_NOWAIT) != 0; }
-void EventLoop::stop() { uv_stop(loop_.get()); }
+void EventLoop::run() {
+  uv_run(loop_.get(), UV_RUN_DEFAULT);
+}
+bool EventLoop::run_once() {
+  return uv_run(loop_.get(), UV_RUN_ONCE) != 0;
+}
+bool EventLoop::run_nowait() {
+  return uv_run(loop_.get(), UV_RUN_NOWAIT) != 0;
+}
+void EventLoop::stop() {
+  uv_stop(loop_.get());
+}
 std::chrono::milliseconds EventLoop::now() const {
   return std::chrono::milliseconds(uv_now(loop_.get()));
 }
-void EventLoop::update_now() { uv_update_time(loop_.get()); }
-int EventLoop::backend_fd() const { return uv_backend_fd(loop_.get()); }
+void EventLoop::update_now() {
+  uv_update_time(loop_.get());
+}
+int EventLoop::backend_fd() const {
+  return uv_backend_fd(loop_.get());
+}
 
 Timer::Timer(EventLoop& loop, std::function<void()> callback)
     : handle_(make_handle([&](HandleBlock* b) { return uv_timer_init(loop.raw(), &b->timer); })) {
@@ -89,15 +101,23 @@ Timer& Timer::operator=(Timer&&) noexcept = default;
 
 void Timer::start(std::chrono::milliseconds delay) {
   const auto ms = static_cast<uint64_t>(delay.count() < 0 ? 0 : delay.count());
-  CHECK(uv_timer_start(&handle_->timer, [](uv_timer_t* t) { detail::call(t); }, ms, 0) == 0);
+  CHECK(uv_timer_start(
+            &handle_->timer, [](uv_timer_t* t) { detail::call(t); }, ms, 0) == 0);
 }
 void Timer::start_repeating(std::chrono::milliseconds period) {
   const auto ms = static_cast<uint64_t>(period.count());
-  CHECK(uv_timer_start(&handle_->timer, [](uv_timer_t* t) { detail::call(t); }, ms, ms) == 0);
+  CHECK(uv_timer_start(
+            &handle_->timer, [](uv_timer_t* t) { detail::call(t); }, ms, ms) == 0);
 }
-void Timer::stop() { uv_timer_stop(&handle_->timer); }
-bool Timer::active() const { return uv_is_active(&handle_->handle) != 0; }
-void Timer::unref() { uv_unref(&handle_->handle); }
+void Timer::stop() {
+  uv_timer_stop(&handle_->timer);
+}
+bool Timer::active() const {
+  return uv_is_active(&handle_->handle) != 0;
+}
+void Timer::unref() {
+  uv_unref(&handle_->handle);
+}
 
 FdWatcher::FdWatcher(EventLoop& loop, int fd, std::function<void(int, int)> callback)
     : handle_(make_handle([&](HandleBlock* b) { return uv_poll_init(loop.raw(), &b->poll, fd); })) {
@@ -117,8 +137,12 @@ void FdWatcher::start(int events) {
   };
   CHECK(uv_poll_start(&handle_->poll, events, on_event) == 0);
 }
-void FdWatcher::stop() { uv_poll_stop(&handle_->poll); }
-void FdWatcher::unref() { uv_unref(&handle_->handle); }
+void FdWatcher::stop() {
+  uv_poll_stop(&handle_->poll);
+}
+void FdWatcher::unref() {
+  uv_unref(&handle_->handle);
+}
 
 Wakeup::Wakeup(EventLoop& loop, std::function<void()> callback)
     : handle_(make_handle([&](HandleBlock* b) {
@@ -130,8 +154,12 @@ Wakeup::~Wakeup() = default;
 Wakeup::Wakeup(Wakeup&&) noexcept = default;
 Wakeup& Wakeup::operator=(Wakeup&&) noexcept = default;
 
-void Wakeup::send() { uv_async_send(&handle_->async); }
-void Wakeup::unref() { uv_unref(&handle_->handle); }
+void Wakeup::send() {
+  uv_async_send(&handle_->async);
+}
+void Wakeup::unref() {
+  uv_unref(&handle_->handle);
+}
 
 SignalWatcher::SignalWatcher(EventLoop& loop, int signal, std::function<void()> callback)
     : handle_(make_handle([&](HandleBlock* b) { return uv_signal_init(loop.raw(), &b->signal); })) {
@@ -142,11 +170,14 @@ SignalWatcher::SignalWatcher(EventLoop& loop, int signal, std::function<void()> 
 SignalWatcher::~SignalWatcher() = default;
 SignalWatcher::SignalWatcher(SignalWatcher&&) noexcept = default;
 SignalWatcher& SignalWatcher::operator=(SignalWatcher&&) noexcept = default;
-void SignalWatcher::unref() { uv_unref(&handle_->handle); }
+void SignalWatcher::unref() {
+  uv_unref(&handle_->handle);
+}
 
 TurnWatcher::TurnWatcher(EventLoop& loop, std::function<void()> before_wait,
                          std::function<void()> after_wait)
-    : prepare_(make_handle([&](HandleBlock* b) { return uv_prepare_init(loop.raw(), &b->prepare); })),
+    : prepare_(
+          make_handle([&](HandleBlock* b) { return uv_prepare_init(loop.raw(), &b->prepare); })),
       check_(make_handle([&](HandleBlock* b) { return uv_check_init(loop.raw(), &b->check); })) {
   prepare_->callback = std::move(before_wait);
   check_->callback = std::move(after_wait);

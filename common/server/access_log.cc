@@ -93,7 +93,8 @@ void AccessLog::write(const AccessRecord& record) {
   if (!put()) {
     ++dropped_;
   } else if (dropped_ > 0) {
-    log_.warning("{} lines of the access log were lost: its descriptor did not take them", dropped_);
+    log_.warning("{} lines of the access log were lost: its descriptor did not take them",
+                 dropped_);
     dropped_ = 0;
   }
 }

@@ -10,18 +10,18 @@
 namespace mgr::server {
 
 struct AccessRecord {
-  std::string_view client;        // address; empty: "-"
+  std::string_view client;  // address; empty: "-"
   std::string_view request_line;
-  int status = 0;                 // 0: the connection ended before there was one, written "-"
+  int status = 0;  // 0: the connection ended before there was one, written "-"
   std::uint64_t body_bytes = 0;
   std::string_view referer;
   std::string_view user_agent;
 };
 
-// Apache's combined format, one write() a line to a borrowed descriptor. Never waits: a line that is
-// not taken at once is dropped and counted, and the log says how many once lines go through again.
-// What comes from clients is escaped: control characters and bytes above ASCII as \xHH, quote and
-// backslash with a backslash.
+// Apache's combined format, one write() a line to a borrowed descriptor. Never waits: a line that
+// is not taken at once is dropped and counted, and the log says how many once lines go through
+// again. What comes from clients is escaped: control characters and bytes above ASCII as \xHH,
+// quote and backslash with a backslash.
 class AccessLog {
  public:
   // -1: off.

@@ -69,7 +69,9 @@ std::optional<IpAddress> IpAddress::from(const sockaddr_storage& address) {
   return std::nullopt;
 }
 
-bool IpAddress::is_v4() const { return IN6_IS_ADDR_V4MAPPED(&bytes); }
+bool IpAddress::is_v4() const {
+  return IN6_IS_ADDR_V4MAPPED(&bytes);
+}
 
 bool IpAddress::same_prefix(const IpAddress& other, int bits) const {
   const auto whole = static_cast<std::size_t>(bits / 8);

@@ -11,7 +11,9 @@ constexpr std::size_t kMostSizeDigits = 15;
 constexpr std::size_t kMostExtension = 256;
 constexpr std::size_t kMostTrailers = 8 * 1024;
 
-Refusal bad(const char* reason) { return Refusal{400, reason}; }
+Refusal bad(const char* reason) {
+  return Refusal{400, reason};
+}
 
 int hex_digit(char c) {
   if (syntax::is_digit(c)) return c - '0';
@@ -42,7 +44,8 @@ Refusal BodyDecoder::next(std::string_view& input, std::string_view& data) {
   data = {};
   while (!input.empty() && state_ != State::complete) {
     if (state_ == State::data) {
-      data = input.substr(0, static_cast<std::size_t>(std::min<std::uint64_t>(left_, input.size())));
+      data =
+          input.substr(0, static_cast<std::size_t>(std::min<std::uint64_t>(left_, input.size())));
       input.remove_prefix(data.size());
       left_ -= data.size();
       if (left_ == 0) state_ = chunked_ ? State::data_cr : State::complete;

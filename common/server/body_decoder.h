@@ -24,7 +24,7 @@ class BodyDecoder {
  private:
   enum class State {
     data,
-    size_first,     // the first digit of a chunk size
+    size_first,  // the first digit of a chunk size
     size,
     extension,
     size_lf,
@@ -45,9 +45,9 @@ class BodyDecoder {
 
   State state_ = State::complete;
   bool chunked_ = false;
-  std::uint64_t left_ = 0;       // of the chunk or the body
+  std::uint64_t left_ = 0;  // of the chunk or the body
   std::size_t size_digits_ = 0;
-  std::size_t overhead_ = 0;     // bytes of this extension, or of all trailers
+  std::size_t overhead_ = 0;  // bytes of this extension, or of all trailers
 };
 
 }  // namespace mgr::server

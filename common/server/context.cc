@@ -13,7 +13,9 @@ constexpr std::chrono::milliseconds kLinger{1000};
 
 Connections::Connections() = default;
 
-Connections::~Connections() { CHECK(open_.empty()); }
+Connections::~Connections() {
+  CHECK(open_.empty());
+}
 
 void Connections::add(std::unique_ptr<Http1Connection> connection) {
   connection->index = open_.size();

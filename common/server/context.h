@@ -60,8 +60,8 @@ struct Context {
   std::vector<char> read_buffer;  // for all reads: only one connection reads at a time
   std::shared_ptr<ExchangePool> exchanges;
   Connections connections;
-  bool closing = false;                 // responses say `Connection: close`
-  std::function<void()> on_one_gone;    // a connection has closed or an exchange was released
+  bool closing = false;               // responses say `Connection: close`
+  std::function<void()> on_one_gone;  // a connection has closed or an exchange was released
 };
 
 // The record has one writer: no locked instruction is needed.

@@ -63,7 +63,8 @@ class ExchangeObserver {
 // It lives until the application calls release(), even where the connection is gone by then; the
 // application calls release() exactly once, after which it must not touch it. A release before the
 // response is complete ends the connection (500 first, if no head has been sent).
-// The next request of the connection is parsed as soon as the response is complete, released or not.
+// The next request of the connection is parsed as soon as the response is complete, released or
+// not.
 class Exchange {
  public:
   virtual const Request& request() const = 0;
@@ -86,13 +87,13 @@ class Exchange {
   // ---- response
 
   enum class SendResult {
-    sent,           // taken; go on
-    full,           // taken, but wait for on_drain() before the next
-    closed,         // the client is gone; dropped
-    too_long,       // more than Content-Length: dropped, the connection will be closed
-    too_short,      // finished with less than Content-Length: the connection is closed
-    bad_head,       // status out of 100..999, or a field name or value that HTTP forbids
-    wrong_order,    // head sent twice, body before head, or anything after the end
+    sent,         // taken; go on
+    full,         // taken, but wait for on_drain() before the next
+    closed,       // the client is gone; dropped
+    too_long,     // more than Content-Length: dropped, the connection will be closed
+    too_short,    // finished with less than Content-Length: the connection is closed
+    bad_head,     // status out of 100..999, or a field name or value that HTTP forbids
+    wrong_order,  // head sent twice, body before head, or anything after the end
   };
   // The head is kept until the first send_body(), so that head and body go out in one writev.
   // Framing is the server's: Content-Length is kept (checked), Transfer-Encoding and Connection of
@@ -102,7 +103,7 @@ class Exchange {
   virtual SendResult send_head(int status, std::span<const HeaderField> headers) = 0;
   // `more` false completes the response. Empty data with `more` sends the head at once.
   virtual SendResult send_body(std::string_view data, bool more) = 0;
-  virtual bool head_sent() const = 0;  // send_head() was called
+  virtual bool head_sent() const = 0;     // send_head() was called
   virtual bool head_flushed() const = 0;  // something of it is on its way: too late for a 500
   virtual bool response_complete() const = 0;
   virtual bool disconnected() const = 0;

@@ -85,8 +85,8 @@ std::string_view take_last(std::string_view& list, char separator) {
 
 }  // namespace
 
-// Walks from the nearest node to the farthest; the first that is not trusted is the client, else the
-// last one that is understood. Something that is no address ends the walk.
+// Walks from the nearest node to the farthest; the first that is not trusted is the client, else
+// the last one that is understood. Something that is no address ends the walk.
 class ForwardedPolicy::ClientWalk {
  public:
   explicit ClientWalk(const ForwardedPolicy& policy) : policy_(policy) {}
@@ -177,7 +177,8 @@ ForwardedPolicy::Claim ForwardedPolicy::read_x_forwarded(
   return claim;
 }
 
-ForwardedPolicy::Claim ForwardedPolicy::read_rfc7239(const std::vector<HeaderField>& headers) const {
+ForwardedPolicy::Claim ForwardedPolicy::read_rfc7239(
+    const std::vector<HeaderField>& headers) const {
   Claim claim;
   ClientWalk walk(*this);
   bool nearest = true;

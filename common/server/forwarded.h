@@ -12,8 +12,8 @@
 namespace mgr::server {
 
 // Which peers are believed, and what they say about the client (contract: `forwarded`,
-// `trusted_proxies`, `forwarded_trust`). One policy for hosts and log. Only the configured family of
-// fields is ever looked at; the other one changes nothing.
+// `trusted_proxies`, `forwarded_trust`). One policy for hosts and log. Only the configured family
+// of fields is ever looked at; the other one changes nothing.
 class ForwardedPolicy {
  public:
   explicit ForwardedPolicy(const ServerOptions& options);

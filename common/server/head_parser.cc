@@ -134,7 +134,8 @@ Refusal HeadParser::too_big() const {
 // A span that comes in pieces which are not adjacent (a folded line) keeps its first place and a
 // size that the structure check finds out.
 void HeadParser::extend(RequestHead::Span& span, const char* at, std::size_t size) {
-  if (span.size == 0) span.begin = static_cast<std::uint32_t>(before_ + static_cast<std::size_t>(at - chunk_));
+  if (span.size == 0)
+    span.begin = static_cast<std::uint32_t>(before_ + static_cast<std::size_t>(at - chunk_));
   span.size += static_cast<std::uint32_t>(size);
 }
 

@@ -12,7 +12,7 @@ namespace mgr::server {
 struct HeadLimits {
   std::size_t request_line;  // bytes without CRLF
   std::size_t fields;
-  std::size_t field_bytes;   // all of them, with their line ends
+  std::size_t field_bytes;  // all of them, with their line ends
 };
 
 // Reads request heads from a stream of bytes with llhttp, one after the other, in pieces of any
@@ -45,10 +45,10 @@ class HeadParser {
   HeadLimits limits_;
   llhttp_t parser_{};
   RequestHead* head_ = nullptr;
-  std::size_t line_end_ = 0;    // of the request line, without CRLF; 0: not yet complete
+  std::size_t line_end_ = 0;     // of the request line, without CRLF; 0: not yet complete
   const char* chunk_ = nullptr;  // the input being executed
-  std::size_t before_ = 0;      // bytes of the head before it
-  bool value_seen_ = true;      // the next name begins a new field
+  std::size_t before_ = 0;       // bytes of the head before it
+  bool value_seen_ = true;       // the next name begins a new field
   bool head_complete_ = false;
   bool too_many_ = false;
 };

@@ -18,7 +18,9 @@ Http1Connection::Http1Connection(Context& context, UniqueFd fd, PeerRef peer)
   context_.deadlines.arm(reading_, DeadlineKind::header);
 }
 
-Http1Connection::~Http1Connection() { CHECK(state_ == State::closed); }
+Http1Connection::~Http1Connection() {
+  CHECK(state_ == State::closed);
+}
 
 // ---- input
 
@@ -123,8 +125,8 @@ void Http1Connection::begin_head() {
   ++heads_begun_;
 }
 
-// The header deadline runs from the first byte of a head, or from the connection's beginning. A head
-// that comes whole needs none.
+// The header deadline runs from the first byte of a head, or from the connection's beginning. A
+// head that comes whole needs none.
 void Http1Connection::await_head() {
   if (reading_.armed() && reading_.kind() == DeadlineKind::header) return;
   context_.deadlines.arm(reading_, DeadlineKind::header);
@@ -397,7 +399,9 @@ void Http1Connection::to_linger() {
   socket_.resume_reading();
 }
 
-void Http1Connection::on_lost() noexcept { close(); }
+void Http1Connection::on_lost() noexcept {
+  close();
+}
 
 void Http1Connection::cut() {
   if (state_ != State::closed) close();

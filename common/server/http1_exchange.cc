@@ -11,7 +11,9 @@ namespace {
 constexpr std::size_t kKeepCapacity = 16 * 1024;  // of the buffers of a free exchange
 constexpr std::size_t kMostFree = 256;
 
-iovec part(std::string_view text) { return {const_cast<char*>(text.data()), text.size()}; }
+iovec part(std::string_view text) {
+  return {const_cast<char*>(text.data()), text.size()};
+}
 
 void empty(std::string& buffer) {
   buffer.clear();
@@ -115,7 +117,8 @@ void Http1Exchange::frame_head(std::string_view data, bool more) {
     framing_ = Framing::none;
     // What a GET would have got, where it is known; none for 1xx and 204 (RFC 9110 8.6).
     if (!length && !more && !data.empty()) length = data.size();
-    if (status_ < 200 || status_ == 204 || (status_ == 304 && !wanted_.content_length)) length.reset();
+    if (status_ < 200 || status_ == 204 || (status_ == 304 && !wanted_.content_length))
+      length.reset();
   } else if (length || !more) {
     framing_ = Framing::length;
     if (!length) length = data.size();
@@ -182,7 +185,8 @@ Exchange::SendResult Http1Exchange::put(std::string_view data, bool more) {
   }
   if (framing_ == Framing::chunked) {
     const std::string_view after_data = data.empty() ? "" : "\r\n";
-    const std::string_view tail = more ? after_data : (data.empty() ? "0\r\n\r\n" : "\r\n0\r\n\r\n");
+    const std::string_view tail =
+        more ? after_data : (data.empty() ? "0\r\n\r\n" : "\r\n0\r\n\r\n");
     if (!tail.empty()) parts[count++] = part(tail);
   }
   head_flushed_ = true;
@@ -293,7 +297,9 @@ void ExchangePool::give_back(Http1Exchange& exchange) {
   if (free_.size() < kMostFree) free_.push_back(std::move(owned));
 }
 
-void ExchangePool::count_started() { set(counters_->in_flight, ++in_flight_); }
+void ExchangePool::count_started() {
+  set(counters_->in_flight, ++in_flight_);
+}
 
 void ExchangePool::release(Http1Exchange& exchange) {
   --in_flight_;

@@ -95,7 +95,7 @@ class Http1Exchange final : public Exchange {
   int status_ = 0;
   std::string head_out_;
   ResponseFraming wanted_;
-  std::uint64_t length_ = 0;     // of the body, with Framing::length
+  std::uint64_t length_ = 0;  // of the body, with Framing::length
   std::uint64_t body_sent_ = 0;
   bool head_flushed_ = false;
   bool keep_alive_ = false;
@@ -103,7 +103,8 @@ class Http1Exchange final : public Exchange {
   bool wants_drain_ = false;
 };
 
-// Makes exchanges and recycles them; those that are out belong to whoever has taken them. When the server is gone the pool stays until the last one is released.
+// Makes exchanges and recycles them; those that are out belong to whoever has taken them. When the
+// server is gone the pool stays until the last one is released.
 class ExchangePool : public std::enable_shared_from_this<ExchangePool> {
  public:
   ExchangePool(ipc::WorkerRecord& counters, std::function<void()> on_release)

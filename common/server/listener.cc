@@ -31,7 +31,9 @@ Listener::Listener(EventLoop& loop, const Log& log, UniqueFd fd, std::string add
   watch();
 }
 
-Listener::~Listener() { unwatch(); }
+Listener::~Listener() {
+  unwatch();
+}
 
 void Listener::watch() {
   watcher_.emplace(loop_, fd_.get(), [this](int status, int) {
@@ -41,7 +43,8 @@ void Listener::watch() {
   watcher_->start(FdWatcher::kReadable);
   if (!shared()) return;
   exclusive_ = false;
-  turn_.emplace(loop_, [] {}, [this] { become_exclusive(); });
+  turn_.emplace(
+      loop_, [] {}, [this] { become_exclusive(); });
   // So that the first poll, with libuv's registration, does not wait.
   soon_.start_repeating(std::chrono::milliseconds(1));
 }

@@ -20,14 +20,15 @@ struct Accepted {
   socklen_t peer_length = 0;
 };
 
-// Accepts from one listening socket, few at a time, so that a worker that dies takes little with it.
-// When descriptors run out it sleeps, longer each time, and says so once.
+// Accepts from one listening socket, few at a time, so that a worker that dies takes little with
+// it. When descriptors run out it sleeps, longer each time, and says so once.
 //
-// A socket that other processes watch too is registered with EPOLLEXCLUSIVE and moves to the tail of
-// its wait queue after each accept (EPOLL_CTL_DEL and ADD), which wakes one process a connection and
-// shares evenly. libuv has no such flag: it registers the socket in its own way first, and once its
-// poll is over the registration is replaced behind its back. libuv must not change it after that (a
-// MOD of an exclusive registration fails), so the watcher is only ever started once and destroyed.
+// A socket that other processes watch too is registered with EPOLLEXCLUSIVE and moves to the tail
+// of its wait queue after each accept (EPOLL_CTL_DEL and ADD), which wakes one process a connection
+// and shares evenly. libuv has no such flag: it registers the socket in its own way first, and once
+// its poll is over the registration is replaced behind its back. libuv must not change it after
+// that (a MOD of an exclusive registration fails), so the watcher is only ever started once and
+// destroyed.
 class Listener {
  public:
   using OnAccept = std::function<void(Listener& listener, Accepted accepted)>;

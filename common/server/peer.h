@@ -12,8 +12,8 @@ namespace mgr::server {
 // Who is at the two ends of a connection. Shared by it and its exchanges, which may live longer;
 // counted without atomics, since both belong to one thread.
 struct Peer {
-  Endpoint client;  // the peer of the connection
-  Endpoint server;  // the address that it came to
+  Endpoint client;       // the peer of the connection
+  Endpoint server;       // the address that it came to
   bool trusted = false;  // a proxy that the forwarding policy believes
   std::int64_t uid = -1;
   std::int64_t gid = -1;

@@ -9,12 +9,15 @@ namespace {
 
 using syntax::equals_ignoring_case;
 
-Refusal bad(const char* reason) { return Refusal{400, reason}; }
+Refusal bad(const char* reason) {
+  return Refusal{400, reason};
+}
 
 // uri-host [":" port] (RFC 3986 3.2.2), without the comma, which some proxies use to join fields.
 bool is_authority(std::string_view text) {
   for (const char c : text) {
-    const bool alphanumeric = syntax::is_digit(c) || (syntax::lower(c) >= 'a' && syntax::lower(c) <= 'z');
+    const bool alphanumeric =
+        syntax::is_digit(c) || (syntax::lower(c) >= 'a' && syntax::lower(c) <= 'z');
     if (!alphanumeric && std::string_view("-._~!$&'()*+;=%:[]").find(c) == std::string_view::npos) {
       return false;
     }
@@ -70,7 +73,8 @@ Refusal RequestHead::parse_request_line(std::size_t line_end) {
   method_ = span(0, first);
   target_ = span(first + 1, last - first - 1);
   // The preface of HTTP/2 has a target of "*", so the version comes before the target.
-  if (name != "HTTP/1.1" && name != "HTTP/1.0") return {505, "only HTTP/1.1 and HTTP/1.0 are spoken"};
+  if (name != "HTTP/1.1" && name != "HTTP/1.0")
+    return {505, "only HTTP/1.1 and HTTP/1.0 are spoken"};
   version = name == "HTTP/1.1" ? HttpVersion::http11 : HttpVersion::http10;
   if (method == "CONNECT") return bad("CONNECT is not served");
   return parse_target();
@@ -113,7 +117,8 @@ Refusal RequestHead::parse_absolute_target() {
 
 std::string_view RequestHead::request_line() const {
   const std::string_view text = raw;
-  return text.substr(0, line_end_ > 0 ? line_end_ : std::min(text.find_first_of("\r\n"), text.size()));
+  return text.substr(0,
+                     line_end_ > 0 ? line_end_ : std::min(text.find_first_of("\r\n"), text.size()));
 }
 
 Refusal RequestHead::check_structure() const {
@@ -121,7 +126,8 @@ Refusal RequestHead::check_structure() const {
   std::size_t at = line_end_ + 2;
   for (const Field& field : fields) {
     const std::size_t colon = field.name.begin + field.name.size;
-    if (field.name.begin != at || !syntax::is_token(view(field.name))) return bad("malformed field name");
+    if (field.name.begin != at || !syntax::is_token(view(field.name)))
+      return bad("malformed field name");
     if (raw[colon] != ':') return bad("malformed field");
     at = colon + 1;
     while (syntax::is_blank(raw[at])) ++at;
@@ -239,7 +245,8 @@ void RequestHead::describe(Request& request) const {
   request.has_body = framing != Framing::none;
   request.headers.clear();
   request.headers.reserve(fields.size());
-  for (const Field& field : fields) request.headers.push_back({view(field.name), view(field.value)});
+  for (const Field& field : fields)
+    request.headers.push_back({view(field.name), view(field.value)});
 }
 
 }  // namespace mgr::server

@@ -70,7 +70,7 @@ class RequestHead {
   std::size_t line_end_ = 0;
   Span method_;
   Span target_;
-  Span path_;       // empty: "/" of an absolute-form without a path
+  Span path_;  // empty: "/" of an absolute-form without a path
   Span query_;
   Span authority_;  // of an absolute-form
   int hosts_ = 0;

@@ -124,7 +124,8 @@ void append_field(std::string& out, std::string_view name, std::string_view valu
 }
 
 // Content-Length is kept out of `out`: 204 and 1xx must not have it (RFC 9110 8.6).
-bool append_fields(std::string& out, std::span<const HeaderField> fields, ResponseFraming& framing) {
+bool append_fields(std::string& out, std::span<const HeaderField> fields,
+                   ResponseFraming& framing) {
   for (const HeaderField& field : fields) {
     if (!syntax::is_token(field.name) || !syntax::is_field_value(field.value)) return false;
     switch (known_field(field.name)) {

@@ -45,7 +45,9 @@ struct Server::Impl {
 
   void accept(const Listener& listener, Accepted accepted);
   PeerRef describe(const Listener& listener, const Accepted& accepted) const;
-  bool idle() const { return context.connections.size() == 0 && context.exchanges->in_flight() == 0; }
+  bool idle() const {
+    return context.connections.size() == 0 && context.exchanges->in_flight() == 0;
+  }
   void one_gone();
   void tell_idle();
 
@@ -116,11 +118,11 @@ Server::~Server() = default;
 void Server::add_listener(std::uint64_t id, UniqueFd listener, std::string address,
                           Sharing sharing) {
   CHECK(!has_listener(id));
-  impl_->listeners[id] = std::make_unique<Listener>(
-      impl_->loop, impl_->log, std::move(listener), std::move(address), sharing,
-      [impl = impl_.get()](Listener& from, Accepted accepted) {
-        impl->accept(from, std::move(accepted));
-      });
+  impl_->listeners[id] =
+      std::make_unique<Listener>(impl_->loop, impl_->log, std::move(listener), std::move(address),
+                                 sharing, [impl = impl_.get()](Listener& from, Accepted accepted) {
+                                   impl->accept(from, std::move(accepted));
+                                 });
 }
 
 void Server::remove_listener(std::uint64_t id, Queued queued) {
@@ -135,7 +137,9 @@ void Server::remove_all_listeners(Queued queued) {
   while (!impl_->listeners.empty()) remove_listener(impl_->listeners.begin()->first, queued);
 }
 
-bool Server::has_listener(std::uint64_t id) const { return impl_->listeners.contains(id); }
+bool Server::has_listener(std::uint64_t id) const {
+  return impl_->listeners.contains(id);
+}
 
 void Server::try_accept() {
   for (const auto& [id, listener] : impl_->listeners) {
@@ -143,7 +147,9 @@ void Server::try_accept() {
   }
 }
 
-void Server::close_after_response() { impl_->context.closing = true; }
+void Server::close_after_response() {
+  impl_->context.closing = true;
+}
 
 void Server::drain(std::function<void()> on_idle) {
   close_after_response();
@@ -164,7 +170,11 @@ void Server::close_in_forked_child() noexcept {
   (void)impl_.release();
 }
 
-std::size_t Server::connections() const { return impl_->context.connections.size(); }
-std::size_t Server::in_flight() const { return impl_->context.exchanges->in_flight(); }
+std::size_t Server::connections() const {
+  return impl_->context.connections.size();
+}
+std::size_t Server::in_flight() const {
+  return impl_->context.exchanges->in_flight();
+}
 
 }  // namespace mgr::server

@@ -33,7 +33,7 @@ struct ServerOptions {
   bool server_header = true;
   bool date_header = true;
   std::map<std::string, std::string> headers;  // added to every response
-  int access_log_fd = -1;                       // borrowed; -1: no access log
+  int access_log_fd = -1;                      // borrowed; -1: no access log
 
   static ServerOptions from(const Settings& settings);
 };
@@ -68,8 +68,8 @@ class Server {
 
   // Every response from now on says `Connection: close`.
   void close_after_response();
-  // close_after_response(), and on_idle is called (from a turn of the loop, once) when no connection
-  // and no unreleased exchange is left. An idle connection is left to its ordinary
+  // close_after_response(), and on_idle is called (from a turn of the loop, once) when no
+  // connection and no unreleased exchange is left. An idle connection is left to its ordinary
   // keep-alive timer, one that has sent nothing yet to its header timer (design: a drain adds no
   // race that idling did not have).
   void drain(std::function<void()> on_idle);
@@ -77,8 +77,8 @@ class Server {
   void close_connections();
 
   // In a child that the application has forked: closes the copies of every listening socket and
-  // connection, and nothing else (epoll is shared with the parent). Async-signal-safe. The server is
-  // dead after it: only the destructor may follow.
+  // connection, and nothing else (epoll is shared with the parent). Async-signal-safe. The server
+  // is dead after it: only the destructor may follow.
   void close_in_forked_child() noexcept;
 
   std::size_t connections() const;

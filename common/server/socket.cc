@@ -84,7 +84,9 @@ Socket::Status Socket::read(std::span<char> into, std::size_t& received) {
   return poll_now(fd_.get(), 0) & (POLLERR | POLLHUP) ? Status::lost : Status::eof;
 }
 
-bool Socket::input_waiting() const { return (poll_now(fd_.get(), POLLIN) & POLLIN) != 0; }
+bool Socket::input_waiting() const {
+  return (poll_now(fd_.get(), POLLIN) & POLLIN) != 0;
+}
 
 void Socket::pause_reading() {
   if (reading_ != Reading::on) return;
@@ -160,7 +162,9 @@ Socket::Status Socket::flush() {
   return Status::ok;
 }
 
-void Socket::finish_output() { ::shutdown(fd_.get(), SHUT_WR); }
+void Socket::finish_output() {
+  ::shutdown(fd_.get(), SHUT_WR);
+}
 
 void Socket::close() {
   // libuv must forget the number before it can be given to another connection.
@@ -176,6 +180,8 @@ void Socket::reset() {
   close();
 }
 
-void Socket::close_in_forked_child() noexcept { ::close(fd_.get()); }
+void Socket::close_in_forked_child() noexcept {
+  ::close(fd_.get());
+}
 
 }  // namespace mgr::server

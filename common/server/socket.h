@@ -26,8 +26,9 @@ class SocketOwner {
 // A connected stream socket on the loop: reads where the owner says, writes at once and keeps what
 // the peer does not take. Never raises SIGPIPE. Owned by the connection, which must outlive it.
 //
-// Interest in events changes lazily, since each change costs two system calls: a readable event that
-// nobody wants is what makes it pause, and a paused socket stays watched for EPOLLRDHUP and errors.
+// Interest in events changes lazily, since each change costs two system calls: a readable event
+// that nobody wants is what makes it pause, and a paused socket stays watched for EPOLLRDHUP and
+// errors.
 class Socket {
  public:
   Socket(EventLoop& loop, UniqueFd fd, SocketOwner& owner);

@@ -13,14 +13,17 @@ constexpr std::array<bool, 256> token_table() {
   for (int c = '0'; c <= '9'; ++c) table[static_cast<std::size_t>(c)] = true;
   for (int c = 'a'; c <= 'z'; ++c) table[static_cast<std::size_t>(c)] = true;
   for (int c = 'A'; c <= 'Z'; ++c) table[static_cast<std::size_t>(c)] = true;
-  for (const char c : std::string_view("!#$%&'*+-.^_`|~")) table[static_cast<unsigned char>(c)] = true;
+  for (const char c : std::string_view("!#$%&'*+-.^_`|~"))
+    table[static_cast<unsigned char>(c)] = true;
   return table;
 }
 inline constexpr std::array<bool, 256> kToken = token_table();
 }  // namespace detail
 
 // tchar of RFC 9110 5.6.2.
-constexpr bool is_token_char(char c) { return detail::kToken[static_cast<unsigned char>(c)]; }
+constexpr bool is_token_char(char c) {
+  return detail::kToken[static_cast<unsigned char>(c)];
+}
 
 constexpr bool is_token(std::string_view text) {
   for (const char c : text) {
@@ -38,8 +41,12 @@ constexpr bool is_field_value(std::string_view text) {
   return true;
 }
 
-constexpr bool is_digit(char c) { return c >= '0' && c <= '9'; }
-constexpr char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c | 0x20) : c; }
+constexpr bool is_digit(char c) {
+  return c >= '0' && c <= '9';
+}
+constexpr char lower(char c) {
+  return c >= 'A' && c <= 'Z' ? static_cast<char>(c | 0x20) : c;
+}
 
 // `lower_case` must be in lower case.
 constexpr bool equals_ignoring_case(std::string_view text, std::string_view lower_case) {
@@ -50,7 +57,9 @@ constexpr bool equals_ignoring_case(std::string_view text, std::string_view lowe
   return true;
 }
 
-constexpr bool is_blank(char c) { return c == ' ' || c == '\t'; }
+constexpr bool is_blank(char c) {
+  return c == ' ' || c == '\t';
+}
 
 constexpr std::string_view trim(std::string_view text) {
   while (!text.empty() && is_blank(text.front())) text.remove_prefix(1);

@@ -72,9 +72,10 @@ TEST_F(Interpreter, AnEmptyPartOfPathIsTheCurrentDirectory) {
 }
 
 TEST_F(Interpreter, NoneAtAllIsAnErrorThatSaysWhereItWasLookedFor) {
-  EXPECT_EQ(found(),
-            "error: no Python interpreter: no setting 'python', no VIRTUAL_ENV, no .venv or venv in "
-            "the application's directory, no python3 on PATH (/usr/local/bin:/usr/bin)");
+  EXPECT_EQ(
+      found(),
+      "error: no Python interpreter: no setting 'python', no VIRTUAL_ENV, no .venv or venv in "
+      "the application's directory, no python3 on PATH (/usr/local/bin:/usr/bin)");
 }
 
 TEST(ExecutableFile, IsAFileThatMayBeExecuted) {

@@ -43,13 +43,16 @@ Result<std::string> find_interpreter(const InterpreterSearch& search) {
     if (search.is_executable(candidate)) return std::string(candidate);
   }
   if (auto found = on_path(search, "python3")) return *found;
-  return Error("no Python interpreter: no setting 'python', no VIRTUAL_ENV, no .venv or venv in the "
-               "application's directory, no python3 on PATH (" + search.path + ")");
+  return Error(
+      "no Python interpreter: no setting 'python', no VIRTUAL_ENV, no .venv or venv in the "
+      "application's directory, no python3 on PATH (" +
+      search.path + ")");
 }
 
 bool is_executable_file(const std::string& path) {
   struct stat info {};
-  return ::stat(path.c_str(), &info) == 0 && S_ISREG(info.st_mode) && ::access(path.c_str(), X_OK) == 0;
+  return ::stat(path.c_str(), &info) == 0 && S_ISREG(info.st_mode) &&
+         ::access(path.c_str(), X_OK) == 0;
 }
 
 }  // namespace mgr::worker

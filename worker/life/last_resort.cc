@@ -18,7 +18,9 @@ timer_t parent_watch_timer;
 itimerspec parent_watch_delay;
 
 // Far from the numbers that libraries take from the lower end.
-int parent_died_signal() { return SIGRTMAX - 3; }
+int parent_died_signal() {
+  return SIGRTMAX - 3;
+}
 
 itimerspec to_spec(std::chrono::milliseconds delay) {
   itimerspec spec{};
@@ -58,7 +60,9 @@ Result<LastResort> LastResort::create(pid_t supervisor, std::chrono::millisecond
 }
 
 LastResort::LastResort(LastResort&& other) noexcept
-    : timer_(other.timer_), owned_(std::exchange(other.owned_, false)), orphaned_(other.orphaned_) {}
+    : timer_(other.timer_),
+      owned_(std::exchange(other.owned_, false)),
+      orphaned_(other.orphaned_) {}
 
 LastResort::~LastResort() {
   if (!owned_) return;

@@ -10,8 +10,8 @@
 namespace mgr::worker {
 
 // Kills its own process (SIGKILL) when a deadline passes, whatever the process is doing: a worker
-// whose loop is blocked sees neither its channel's end nor its timers. Made in the worker, after the
-// fork (POSIX timers are not inherited). One at a time in a process.
+// whose loop is blocked sees neither its channel's end nor its timers. Made in the worker, after
+// the fork (POSIX timers are not inherited). One at a time in a process.
 class LastResort {
  public:
   // Also asks the kernel to tell when `supervisor`, which must be the parent already, dies: then

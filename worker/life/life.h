@@ -12,13 +12,14 @@ namespace mgr::worker {
 //   draining  accepts nothing, finishes what it has, until idle or the deadline
 //   leaving   the server is done; shuts the application down and exits
 //
-//            booted      listen      release  hold        drain       quit       gone        idle     deadline
-// booting    ready       -           -        stop        leaving     leaving    leaving     -        -
-// ready      -           serving     release  holding     draining    leaving    draining    -        -
-// serving    -           accept      release  holding     draining    leaving    draining    -        -
-// holding    -           serving     release  stop        draining    leaving    draining    -        -
-// draining   -           -           -        -           tighten     leaving    -           leaving  leaving
-// leaving    -           -           -        -           tighten     exit       -           -        exit
+//            booted      listen      release  hold        drain       quit       gone        idle
+//            deadline
+// booting    ready       -           -        stop        leaving     leaving    leaving     - -
+// ready      -           serving     release  holding     draining    leaving    draining    - -
+// serving    -           accept      release  holding     draining    leaving    draining    - -
+// holding    -           serving     release  stop        draining    leaving    draining    - -
+// draining   -           -           -        -           tighten     leaving    - leaving  leaving
+// leaving    -           -           -        -           tighten     exit       -           - exit
 //
 // (A state is where the pair leads; a verb is an action in the same state.) Descriptors of a Listen
 // that is not obeyed are closed. In `booting` nothing was served, so leaving does no more than end
@@ -26,8 +27,8 @@ namespace mgr::worker {
 enum class State { booting, ready, serving, holding, draining, leaving };
 
 enum class Event {
-  booted,           // the host: application loaded, lifespan started
-  listen,           // the supervisor's commands …
+  booted,  // the host: application loaded, lifespan started
+  listen,  // the supervisor's commands …
   release,
   hold,
   drain,
@@ -40,15 +41,15 @@ enum class Event {
 enum class Action {
   none,
   send_ready,
-  accept,            // watch the sockets that came with the command
-  release,           // stop watching the sockets that it names
-  stop_accepting,    // on everything; answered by StoppedAccepting
-  begin_drain,       // stop accepting, answer, let the server run dry, arm the deadline
-  tighten_deadline,  // a later Drain may only shorten the time left
-  shut_down,         // nothing is in flight: the application's shutdown, then exit 0
-  cut_and_shut_down, // the same after cutting every connection and task
-  leave_now,         // cut everything, no lifespan, exit 0
-  exit_now,          // was leaving already, and takes too long: exit 0 without more
+  accept,             // watch the sockets that came with the command
+  release,            // stop watching the sockets that it names
+  stop_accepting,     // on everything; answered by StoppedAccepting
+  begin_drain,        // stop accepting, answer, let the server run dry, arm the deadline
+  tighten_deadline,   // a later Drain may only shorten the time left
+  shut_down,          // nothing is in flight: the application's shutdown, then exit 0
+  cut_and_shut_down,  // the same after cutting every connection and task
+  leave_now,          // cut everything, no lifespan, exit 0
+  exit_now,           // was leaving already, and takes too long: exit 0 without more
 };
 
 struct Step {

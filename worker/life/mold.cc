@@ -55,10 +55,11 @@ Log log_for(const Settings& settings, std::string who) {
 }
 
 Result<Mold> Mold::take() {
-  const std::pair<int, const char*> inherited[] = {{ipc::kChannelFd, "channel (descriptor 3)"},
-                                                   {ipc::kSettingsFd, "order (descriptor 4)"},
-                                                   {ipc::kScoreboardFd, "scoreboard (descriptor 5)"},
-                                                   {ipc::kLogFd, "log (descriptor 6)"}};
+  const std::pair<int, const char*> inherited[] = {
+      {ipc::kChannelFd, "channel (descriptor 3)"},
+      {ipc::kSettingsFd, "order (descriptor 4)"},
+      {ipc::kScoreboardFd, "scoreboard (descriptor 5)"},
+      {ipc::kLogFd, "log (descriptor 6)"}};
   for (const auto& [fd, what] : inherited) {
     if (auto set = close_on_exec(fd, what); !set) return std::move(set).error();
   }
@@ -79,7 +80,8 @@ Result<Mold> Mold::take() {
               std::move(*scoreboard));
 }
 
-Mold::Mold(ipc::Channel channel, ipc::MoldOrder order, Settings settings, ipc::Scoreboard scoreboard)
+Mold::Mold(ipc::Channel channel, ipc::MoldOrder order, Settings settings,
+           ipc::Scoreboard scoreboard)
     : channel_(std::move(channel)),
       order_(std::move(order)),
       settings_(std::move(settings)),
@@ -148,7 +150,8 @@ std::optional<Identity> Mold::fork(Request request, const ForkHooks& hooks) {
     while (::getppid() == middle_self) pause_for(50'000);
     hooks.after_in_worker();
     channel_.close();
-    return Identity{std::move(request.channel), request.fork.slot, request.fork.record, supervisor_};
+    return Identity{std::move(request.channel), request.fork.slot, request.fork.record,
+                    supervisor_};
   }
   const int fork_error = errno;
   hooks.after_in_mold();

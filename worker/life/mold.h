@@ -30,8 +30,9 @@ struct ForkHooks {
   void (*after_in_worker)();
 };
 
-// A process that has loaded the application once (or will let each worker load it) and forks workers
-// when the supervisor asks. It owns the inherited descriptors, and blocks in receive(): no loop.
+// A process that has loaded the application once (or will let each worker load it) and forks
+// workers when the supervisor asks. It owns the inherited descriptors, and blocks in receive(): no
+// loop.
 class Mold {
  public:
   // Takes over the descriptors of common/ipc/inherited.h and reads the order. They become

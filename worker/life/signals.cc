@@ -27,7 +27,9 @@ void disregard_group_signals() {
   set_all([](int) {});
 }
 
-void regard_group_signals() { set_all(SIG_DFL); }
+void regard_group_signals() {
+  set_all(SIG_DFL);
+}
 
 void block_group_signals() {
   sigset_t group;
@@ -36,7 +38,9 @@ void block_group_signals() {
   pthread_sigmask(SIG_BLOCK, &group, &mask_before);
 }
 
-void unblock_group_signals() { pthread_sigmask(SIG_SETMASK, &mask_before, nullptr); }
+void unblock_group_signals() {
+  pthread_sigmask(SIG_SETMASK, &mask_before, nullptr);
+}
 
 struct SignalDispositions::Saved {
   std::array<struct sigaction, kKept.size()> actions;
@@ -46,7 +50,9 @@ SignalDispositions::SignalDispositions() : saved_(new Saved) {
   for (std::size_t i = 0; i < kKept.size(); ++i) sigaction(kKept[i], nullptr, &saved_->actions[i]);
 }
 
-SignalDispositions::~SignalDispositions() { delete saved_; }
+SignalDispositions::~SignalDispositions() {
+  delete saved_;
+}
 
 void SignalDispositions::restore() const {
   for (std::size_t i = 0; i < kKept.size(); ++i) sigaction(kKept[i], &saved_->actions[i], nullptr);

@@ -2,9 +2,10 @@
 
 namespace mgr::worker {
 
-// TERM, INT and HUP, which service managers and terminals send to whole groups, are the supervisor's
-// to obey: mold and worker hear of a stop by their channel. They are caught by an empty handler and
-// not ignored, since an ignored signal would stay ignored in the programs that the application runs.
+// TERM, INT and HUP, which service managers and terminals send to whole groups, are the
+// supervisor's to obey: mold and worker hear of a stop by their channel. They are caught by an
+// empty handler and not ignored, since an ignored signal would stay ignored in the programs that
+// the application runs.
 void disregard_group_signals();
 // Default actions again: the supervisor is gone, or this is a process that the application forked.
 void regard_group_signals();

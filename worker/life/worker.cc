@@ -34,8 +34,7 @@ Worker::Worker(Identity identity, const Settings& settings, server::Application&
       log_(log) {
   record_.pid.store(::getpid(), std::memory_order_relaxed);
   record_.running_since_ns.store(ipc::monotonic_ns(), std::memory_order_relaxed);
-  auto last_resort =
-      LastResort::create(identity.supervisor, graceful_timeout_ + kLastResortSlack);
+  auto last_resort = LastResort::create(identity.supervisor, graceful_timeout_ + kLastResortSlack);
   if (last_resort) {
     last_resort_.emplace(std::move(*last_resort));
   } else {
@@ -43,15 +42,18 @@ Worker::Worker(Identity identity, const Settings& settings, server::Application&
     ::_exit(1);
   }
   disregard_group_signals();
-  server_ = std::make_unique<server::Server>(loop_, options_from(settings), application, record_, log_);
+  server_ =
+      std::make_unique<server::Server>(loop_, options_from(settings), application, record_, log_);
   channel_watcher_.emplace(loop_, channel_.fd(), [this](int, int) { on_channel(); });
   channel_watcher_->start(FdWatcher::kReadable);
   timeout_.emplace(loop_, [this] { wake(); });
   deadline_.emplace(loop_, [this] { step(Event::deadline); });
-  turns_.emplace(loop_, [this] { before_wait(); }, [this] { after_wait(); });
+  turns_.emplace(
+      loop_, [this] { before_wait(); }, [this] { after_wait(); });
   CHECK(!worker_of_this_process);
   worker_of_this_process = this;
-  static const int registered = pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+  static const int registered =
+      pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
   CHECK(registered == 0);
   if (last_resort_->orphaned()) last_resort_->arm(graceful_timeout_ + kLastResortSlack);
 }
@@ -61,7 +63,8 @@ Worker::~Worker() {
   record_.running_since_ns.store(0, std::memory_order_relaxed);
 }
 
-// A signal for the new process that came before its dispositions are the default again would be lost.
+// A signal for the new process that came before its dispositions are the default again would be
+// lost.
 void Worker::before_fork() noexcept {
   if (worker_of_this_process) block_group_signals();
 }
@@ -236,7 +239,8 @@ void Worker::act(Action action) {
 
 void Worker::accept() {
   if (listen_.entries.size() != descriptors_.size()) {
-    log_.error("channel: {} sockets announced, {} came", listen_.entries.size(), descriptors_.size());
+    log_.error("channel: {} sockets announced, {} came", listen_.entries.size(),
+               descriptors_.size());
     return;
   }
   for (std::size_t i = 0; i < listen_.entries.size(); ++i) {
@@ -249,7 +253,8 @@ void Worker::accept() {
 }
 
 void Worker::begin_drain() {
-  const auto queued = drain_.take_queued ? server::Server::Queued::take : server::Server::Queued::leave;
+  const auto queued =
+      drain_.take_queued ? server::Server::Queued::take : server::Server::Queued::leave;
   server_->remove_all_listeners(queued);
   send(ipc::StoppedAccepting{});
   const auto timeout = std::chrono::milliseconds(drain_.timeout_ms);

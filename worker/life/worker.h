@@ -36,12 +36,12 @@ class Host {
   ~Host() = default;
 };
 
-// One worker process: its loop, its HTTP server, its channel to the supervisor and its record in the
-// scoreboard. Made after the fork; one in a process. The application, the host, the log and the
+// One worker process: its loop, its HTTP server, its channel to the supervisor and its record in
+// the scoreboard. Made after the fork; one in a process. The application, the host, the log and the
 // record must outlive it.
 //
-// It never exits by itself but for Action::exit_now: the host runs it until on_leave() and then ends
-// the process.
+// It never exits by itself but for Action::exit_now: the host runs it until on_leave() and then
+// ends the process.
 class Worker {
  public:
   Worker(Identity identity, const Settings& settings, server::Application& application, Host& host,

@@ -18,8 +18,8 @@ struct Awaitable {
   enum class Stage { fresh, waiting, over } stage;
 };
 
-// Memory of finished awaitables of one type, to be used again: two are made for nearly every request.
-// Guarded by the GIL.
+// Memory of finished awaitables of one type, to be used again: two are made for nearly every
+// request. Guarded by the GIL.
 struct Pool {
   PyTypeObject* type = nullptr;
   std::array<Awaitable*, 32> spare{};
@@ -56,8 +56,12 @@ struct Pool {
 Pool receives;
 Pool sends;
 
-Awaitable& as_awaitable(PyObject* self) { return *reinterpret_cast<Awaitable*>(self); }
-Request& request_of(const Awaitable& self) { return Request::of(self.request); }
+Awaitable& as_awaitable(PyObject* self) {
+  return *reinterpret_cast<Awaitable*>(self);
+}
+Request& request_of(const Awaitable& self) {
+  return Request::of(self.request);
+}
 
 void forget_waiter(Awaitable& self) {
   if (!self.waiter) return;
@@ -172,7 +176,9 @@ PyObject* method_await(PyObject* self, PyObject*) {
   return self;
 }
 
-PyObject* itself(PyObject* self) { return method_await(self, nullptr); }
+PyObject* itself(PyObject* self) {
+  return method_await(self, nullptr);
+}
 
 template <Pool& pool>
 void dealloc(PyObject* object) {
@@ -236,6 +242,8 @@ Ref new_receive(PyObject* request) {
   return Ref::take(PyCFunction_NewEx(&receive_def, request, nullptr));
 }
 
-Ref new_send(PyObject* request) { return Ref::take(PyCFunction_NewEx(&send_def, request, nullptr)); }
+Ref new_send(PyObject* request) {
+  return Ref::take(PyCFunction_NewEx(&send_def, request, nullptr));
+}
 
 }  // namespace mgr::python

@@ -4,8 +4,8 @@
 
 namespace mgr::python {
 
-// Interned strings and objects of asyncio that the request path needs, made once for the process and
-// never freed. constants() is null before load_constants().
+// Interned strings and objects of asyncio that the request path needs, made once for the process
+// and never freed. constants() is null before load_constants().
 struct Constants {
   // Keys and values of scopes and messages.
   PyObject* type;

@@ -24,7 +24,8 @@ PyObject* take_step(PyObject* self, PyObject* const* args, Py_ssize_t count, PyO
   return dispatcher ? dispatcher->call_soon(args, count, names) : nullptr;
 }
 
-PyMethodDef take_step_def = {"call_soon", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(take_step)),
+PyMethodDef take_step_def = {"call_soon",
+                             reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(take_step)),
                              METH_FASTCALL | METH_KEYWORDS, nullptr};
 
 }  // namespace
@@ -54,7 +55,8 @@ bool Dispatcher::open(Callables callables) {
       [[fallthrough]];
     }
     case Start::queued: {
-      // Before 3.12 a Task without a name formats one at once, which costs a twentieth of a request.
+      // Before 3.12 a Task without a name formats one at once, which costs a twentieth of a
+      // request.
       Ref name = string("request");
       return name && PyDict_SetItemString(task_arguments_.get(), "name", name.get()) == 0;
     }
@@ -132,8 +134,9 @@ void Dispatcher::start_batch() {
 
 PyObject* Dispatcher::call_soon(PyObject* const* args, Py_ssize_t count, PyObject* names) {
   PyObject* callback = count > 0 ? args[0] : nullptr;
-  const bool first_step = count == 1 && names && PyTuple_Size(names) == 1 &&
-                          reinterpret_cast<PyObject*>(Py_TYPE(callback)) == callables_.step_type.get();
+  const bool first_step =
+      count == 1 && names && PyTuple_Size(names) == 1 &&
+      reinterpret_cast<PyObject*>(Py_TYPE(callback)) == callables_.step_type.get();
   if (first_step) {
     steps_.push_back({Ref::borrow(callback), Ref::borrow(args[1])});
     return none();
@@ -145,7 +148,8 @@ PyObject* Dispatcher::call_soon(PyObject* const* args, Py_ssize_t count, PyObjec
     PyTuple_SetItem(positional.get(), i, Ref::borrow(args[i]).release());
   }
   for (Py_ssize_t i = 0; names && i < PyTuple_Size(names); ++i) {
-    if (PyDict_SetItem(named.get(), PyTuple_GetItem(names, i), args[count + i]) != 0) return nullptr;
+    if (PyDict_SetItem(named.get(), PyTuple_GetItem(names, i), args[count + i]) != 0)
+      return nullptr;
   }
   return PyObject_Call(class_call_soon_.get(), positional.get(), named.get());
 }
@@ -206,8 +210,8 @@ Ref Dispatcher::make_task(PyObject* coroutine) {
 void Dispatcher::log_exception(const std::string& line, PyObject* exception) {
   Ref text = string(line);
   Ref done = text && exception
-                 ? Ref::take(PyObject_CallFunctionObjArgs(callables_.log_exception.get(), text.get(),
-                                                          exception, nullptr))
+                 ? Ref::take(PyObject_CallFunctionObjArgs(callables_.log_exception.get(),
+                                                          text.get(), exception, nullptr))
                  : Ref();
   if (done) return;
   PyErr_Clear();

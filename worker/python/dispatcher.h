@@ -12,18 +12,18 @@
 
 namespace mgr::python {
 
-// Brings what the server does to Python. Its callbacks from the loop only note exchanges; dispatch()
-// acts on one batch of notes, with the GIL held, between two turns of the loop. So Python never runs
-// inside uv_run.
-// Owned by the worker's Python object; outlives the server.
+// Brings what the server does to Python. Its callbacks from the loop only note exchanges;
+// dispatch() acts on one batch of notes, with the GIL held, between two turns of the loop. So
+// Python never runs inside uv_run. Owned by the worker's Python object; outlives the server.
 class Dispatcher final : public server::Application, public worker::Host {
  public:
   explicit Dispatcher(const Log& log) : log_(log) {}
 
   enum class Style { single_callable, double_callable };  // ASGI 3, ASGI 2
   // How a request's task comes to its first step, in the batch in which it is made where that is
-  // possible: `eager` by asyncio.Task's eager_start (3.12); `stepped` by taking the step that the task
-  // asks loop.call_soon() for, and running it as the loop would; `queued` leaves it to the loop.
+  // possible: `eager` by asyncio.Task's eager_start (3.12); `stepped` by taking the step that the
+  // task asks loop.call_soon() for, and running it as the loop would; `queued` leaves it to the
+  // loop.
   enum class Start { eager, stepped, queued };
   struct Callables {
     Ref application;
@@ -83,7 +83,7 @@ class Dispatcher final : public server::Application, public worker::Host {
   Ref on_leave_;
   worker::Worker* worker_ = nullptr;
   std::optional<ScopeBuilder> scopes_;
-  Ref task_arguments_;  // {"loop": loop, "eager_start": True} or with a name
+  Ref task_arguments_;   // {"loop": loop, "eager_start": True} or with a name
   Ref step_taker_;       // the callable of call_soon()
   Ref class_call_soon_;  // what it stands in for
   Ref ready_;            // the loop's deque of callbacks; null where it has none that we know

@@ -63,7 +63,8 @@ bool bytes_view(PyObject* object, std::string_view& view) {
 
 // Item `index` of a list or tuple, borrowed.
 PyObject* item(PyObject* sequence, Py_ssize_t index) {
-  return PyList_Check(sequence) ? PyList_GetItem(sequence, index) : PyTuple_GetItem(sequence, index);
+  return PyList_Check(sequence) ? PyList_GetItem(sequence, index)
+                                : PyTuple_GetItem(sequence, index);
 }
 
 // `object` as list or tuple; `kept` owns the copy that any other iterable needs.
@@ -139,9 +140,9 @@ Request::Sent Request::send(PyObject* message) {
     if (is(type, c.http_response_start)) return send_start(message);
     if (is(type, c.http_response_body)) return send_body(message);
   }
-  PyErr_Format(PyExc_RuntimeError,
-               "unexpected ASGI message %R: 'http.response.start' and 'http.response.body' are known",
-               type);
+  PyErr_Format(
+      PyExc_RuntimeError,
+      "unexpected ASGI message %R: 'http.response.start' and 'http.response.body' are known", type);
   return Sent::failed;
 }
 
@@ -159,7 +160,8 @@ bool Request::collect_headers(PyObject* headers, std::vector<Ref>& kept) {
       return false;
     }
     server::HeaderField field;
-    if (!bytes_view(item(pair, 0), field.name) || !bytes_view(item(pair, 1), field.value)) return false;
+    if (!bytes_view(item(pair, 0), field.name) || !bytes_view(item(pair, 1), field.value))
+      return false;
     fields.push_back(field);
   }
   return true;

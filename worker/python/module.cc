@@ -8,8 +8,15 @@ namespace {
 PyObject* disconnected_error = nullptr;
 
 PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT, "_mgr_core", "The part of mgr that lives in the application's interpreter.",
-    -1, nullptr, nullptr, nullptr, nullptr, nullptr,
+    PyModuleDef_HEAD_INIT,
+    "_mgr_core",
+    "The part of mgr that lives in the application's interpreter.",
+    -1,
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
 };
 
 bool make_errors(PyObject* module) {
@@ -23,7 +30,9 @@ bool make_errors(PyObject* module) {
 
 }  // namespace
 
-PyObject* client_disconnected() { return disconnected_error; }
+PyObject* client_disconnected() {
+  return disconnected_error;
+}
 
 }  // namespace mgr::python
 

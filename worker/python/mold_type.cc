@@ -21,7 +21,9 @@ struct MoldObject {
   std::optional<worker::Mold::Request>* request;
 };
 
-MoldObject& as_mold(PyObject* self) { return *reinterpret_cast<MoldObject*>(self); }
+MoldObject& as_mold(PyObject* self) {
+  return *reinterpret_cast<MoldObject*>(self);
+}
 
 PyObject* mold_new(PyTypeObject* type, PyObject*, PyObject*) {
   if (!load_constants()) return nullptr;
@@ -65,7 +67,8 @@ const char* name_of(LifespanMode mode) {
 Ref list_of(const std::vector<std::string>& texts) {
   Ref list = Ref::take(PyList_New(0));
   for (const auto& text : texts) {
-    Ref item = Ref::take(PyUnicode_DecodeFSDefaultAndSize(text.data(), static_cast<Py_ssize_t>(text.size())));
+    Ref item = Ref::take(
+        PyUnicode_DecodeFSDefaultAndSize(text.data(), static_cast<Py_ssize_t>(text.size())));
     if (!list || !item || PyList_Append(list.get(), item.get()) != 0) return {};
   }
   return list;
@@ -89,7 +92,8 @@ PyObject* mold_loaded(PyObject* self, PyObject* args) {
   const char* interface;
   long long duration_ms;
   PyObject* left_open;
-  if (!PyArg_ParseTuple(args, "sssLO", &interpreter, &python, &interface, &duration_ms, &left_open)) {
+  if (!PyArg_ParseTuple(args, "sssLO", &interpreter, &python, &interface, &duration_ms,
+                        &left_open)) {
     return nullptr;
   }
   worker::Mold& mold = *as_mold(self).mold;
@@ -108,8 +112,8 @@ PyObject* mold_loaded(PyObject* self, PyObject* args) {
 PyObject* mold_load_failed(PyObject* self, PyObject* args) {
   auto failure = parse_failure(args);
   if (!failure) return nullptr;
-  as_mold(self).mold->report(
-      ipc::LoadFailed{failure->stage, failure->error, failure->exit_status}, failure->traceback);
+  as_mold(self).mold->report(ipc::LoadFailed{failure->stage, failure->error, failure->exit_status},
+                             failure->traceback);
   return none();
 }
 
@@ -142,7 +146,9 @@ PyObject* mold_fork(PyObject* self, PyObject*) {
   return new_worker(self, *object.mold, std::move(*identity));
 }
 
-PyObject* mold_log(PyObject* self, PyObject* args) { return write_log(as_mold(self).mold->log(), args); }
+PyObject* mold_log(PyObject* self, PyObject* args) {
+  return write_log(as_mold(self).mold->log(), args);
+}
 
 PyMethodDef mold_methods[] = {
     {"loaded", mold_loaded, METH_VARARGS,
@@ -159,7 +165,8 @@ PyMethodDef mold_methods[] = {
 };
 
 PyGetSetDef mold_attributes[] = {
-    {"settings", mold_settings, nullptr, "What the Python side needs of the settings, a dict.", nullptr},
+    {"settings", mold_settings, nullptr, "What the Python side needs of the settings, a dict.",
+     nullptr},
     {nullptr, nullptr, nullptr, nullptr, nullptr},
 };
 

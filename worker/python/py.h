@@ -47,14 +47,15 @@ inline PyObject* none() {
   return Py_None;
 }
 inline Ref string(std::string_view text) {
-  return Ref::take(PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "replace"));
+  return Ref::take(
+      PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "replace"));
 }
 inline Ref bytes(std::string_view data) {
   return Ref::take(PyBytes_FromStringAndSize(data.data(), static_cast<Py_ssize_t>(data.size())));
 }
 
-// UTF-8 of a str, whatever it holds (lone surrogates become escapes); empty with an exception set where
-// it is none.
+// UTF-8 of a str, whatever it holds (lone surrogates become escapes); empty with an exception set
+// where it is none.
 std::string utf8(PyObject* text);
 
 // Takes the pending exception as one object with its traceback attached; null where there is none.

@@ -37,7 +37,9 @@ Request::~Request() {
   for (PyObject* future : senders_) Py_DECREF(future);
 }
 
-Request& Request::of(PyObject* object) { return reinterpret_cast<RequestObject*>(object)->request; }
+Request& Request::of(PyObject* object) {
+  return reinterpret_cast<RequestObject*>(object)->request;
+}
 
 Ref Request::create(Dispatcher& dispatcher, server::Exchange& exchange) {
   auto* object = PyObject_New(RequestObject, request_type);
@@ -62,7 +64,9 @@ void Request::wake() {
   wake_all(senders_);
 }
 
-void Request::hold_task(Ref task) { task_ = std::move(task); }
+void Request::hold_task(Ref task) {
+  task_ = std::move(task);
+}
 
 std::string Request::line() const {
   if (!exchange_) return "request";
@@ -186,7 +190,8 @@ void Request::conclude(Outcome outcome, PyObject* exception) {
   dispatcher_.forget(*this);
 }
 
-// RFC 9110 15.6.1, while nothing has been sent; else the client must notice that the end is missing.
+// RFC 9110 15.6.1, while nothing has been sent; else the client must notice that the end is
+// missing.
 void Request::answer_for_the_application(Outcome outcome) {
   if (outcome == Outcome::returned) {
     dispatcher_.log().error("{}: the application returned without {} the response", line(),
@@ -269,7 +274,9 @@ PyObject* request_await(PyObject* self, PyObject*) {
   return self;
 }
 
-PyObject* request_self(PyObject* self) { return request_await(self, nullptr); }
+PyObject* request_self(PyObject* self) {
+  return request_await(self, nullptr);
+}
 
 // cr_frame and its siblings are the application's coroutine's: asyncio prints stacks by them.
 PyObject* request_inner_attribute(PyObject* self, void* name) {
@@ -288,7 +295,9 @@ PyObject* request_running_attribute(PyObject* self, void* name) {
   return PyBool_FromLong(0);
 }
 
-PyObject* request_name(PyObject*, void*) { return PyUnicode_FromString("request"); }
+PyObject* request_name(PyObject*, void*) {
+  return PyUnicode_FromString("request");
+}
 
 PyMethodDef request_methods[] = {
     {"send", request_send, METH_O, nullptr},
@@ -321,19 +330,14 @@ void* slot(Function function) {
 }
 
 PyType_Slot request_slots[] = {
-    {Py_tp_dealloc, slot(request_dealloc)},
-    {Py_am_await, slot(request_self)},
-    {Py_am_send, slot(request_am_send)},
-    {Py_tp_iter, slot(request_self)},
-    {Py_tp_iternext, slot(request_iternext)},
-    {Py_tp_methods, request_methods},
-    {Py_tp_getset, request_attributes},
-    {0, nullptr},
+    {Py_tp_dealloc, slot(request_dealloc)},   {Py_am_await, slot(request_self)},
+    {Py_am_send, slot(request_am_send)},      {Py_tp_iter, slot(request_self)},
+    {Py_tp_iternext, slot(request_iternext)}, {Py_tp_methods, request_methods},
+    {Py_tp_getset, request_attributes},       {0, nullptr},
 };
 
-PyType_Spec request_spec = {
-    "_mgr_core.Request", sizeof(RequestObject), 0,
-    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, request_slots};
+PyType_Spec request_spec = {"_mgr_core.Request", sizeof(RequestObject), 0,
+                            Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, request_slots};
 
 }  // namespace
 

@@ -85,9 +85,9 @@ class Request final : public server::ExchangeObserver {
   std::vector<PyObject*> senders_;
   std::size_t index_ = 0;  // in the dispatcher's list of running requests
   bool started_ = false;
-  bool marked_ = false;     // in the dispatcher's list of woken requests
-  bool asked_ = false;      // receive() was called: 100 Continue may be sent
-  bool body_given_ = false; // the last http.request was delivered
+  bool marked_ = false;      // in the dispatcher's list of woken requests
+  bool asked_ = false;       // receive() was called: 100 Continue may be sent
+  bool body_given_ = false;  // the last http.request was delivered
   bool full_ = false;
 };
 

@@ -5,17 +5,61 @@
 namespace mgr::python {
 namespace {
 
-constexpr std::string_view kCommonNames[] = {
-    "accept", "accept-charset", "accept-encoding", "accept-language", "authorization",
-    "cache-control", "connection", "content-encoding", "content-length", "content-type", "cookie",
-    "date", "dnt", "expect", "forwarded", "from", "host", "if-match", "if-modified-since",
-    "if-none-match", "if-range", "if-unmodified-since", "keep-alive", "origin", "pragma", "priority",
-    "proxy-authorization", "range", "referer", "sec-ch-ua", "sec-ch-ua-mobile",
-    "sec-ch-ua-platform", "sec-fetch-dest", "sec-fetch-mode", "sec-fetch-site", "sec-fetch-user",
-    "te", "traceparent", "tracestate", "trailer", "transfer-encoding", "upgrade",
-    "upgrade-insecure-requests", "user-agent", "via", "x-api-key", "x-correlation-id",
-    "x-csrf-token", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto",
-    "x-real-ip", "x-request-id", "x-requested-with"};
+constexpr std::string_view kCommonNames[] = {"accept",
+                                             "accept-charset",
+                                             "accept-encoding",
+                                             "accept-language",
+                                             "authorization",
+                                             "cache-control",
+                                             "connection",
+                                             "content-encoding",
+                                             "content-length",
+                                             "content-type",
+                                             "cookie",
+                                             "date",
+                                             "dnt",
+                                             "expect",
+                                             "forwarded",
+                                             "from",
+                                             "host",
+                                             "if-match",
+                                             "if-modified-since",
+                                             "if-none-match",
+                                             "if-range",
+                                             "if-unmodified-since",
+                                             "keep-alive",
+                                             "origin",
+                                             "pragma",
+                                             "priority",
+                                             "proxy-authorization",
+                                             "range",
+                                             "referer",
+                                             "sec-ch-ua",
+                                             "sec-ch-ua-mobile",
+                                             "sec-ch-ua-platform",
+                                             "sec-fetch-dest",
+                                             "sec-fetch-mode",
+                                             "sec-fetch-site",
+                                             "sec-fetch-user",
+                                             "te",
+                                             "traceparent",
+                                             "tracestate",
+                                             "trailer",
+                                             "transfer-encoding",
+                                             "upgrade",
+                                             "upgrade-insecure-requests",
+                                             "user-agent",
+                                             "via",
+                                             "x-api-key",
+                                             "x-correlation-id",
+                                             "x-csrf-token",
+                                             "x-forwarded-for",
+                                             "x-forwarded-host",
+                                             "x-forwarded-port",
+                                             "x-forwarded-proto",
+                                             "x-real-ip",
+                                             "x-request-id",
+                                             "x-requested-with"};
 
 std::size_t hash_of(std::string_view text) {
   std::uint32_t hash = 2166136261u;
@@ -80,7 +124,8 @@ PyObject* EndpointTuples::get(const server::Endpoint* endpoint) {
   if (!endpoint) return none();
   Entry& entry = entries_[static_cast<unsigned>(endpoint->port) % entries_.size()];
   const int port = endpoint->is_unix ? -2 : endpoint->port;
-  if (entry.tuple && entry.port == port && entry.host == endpoint->host) return entry.tuple.new_ref();
+  if (entry.tuple && entry.port == port && entry.host == endpoint->host)
+    return entry.tuple.new_ref();
   Ref tuple = endpoint->is_unix
                   ? Ref::take(Py_BuildValue("(sO)", endpoint->host.c_str(), Py_None))
                   : Ref::take(Py_BuildValue("(si)", endpoint->host.c_str(), endpoint->port));
@@ -101,10 +146,10 @@ ScopeBuilder::ScopeBuilder(PyObject* state, std::string root_path)
   Ref root = string(root_path_);
   if (!asgi_ || !root) return;
   template_ = Ref::take(Py_BuildValue(
-      "{OOOOOOOOOOOOOOOOOOOOOOOOOOOO}", c.type, c.http, c.asgi, Py_None, c.http_version, c.version_11,
-      c.server, Py_None, c.client, Py_None, c.scheme, c.http, c.method, Py_None, c.root_path,
-      root.get(), c.path, Py_None, c.raw_path, Py_None, c.query_string, c.empty_bytes, c.headers,
-      Py_None, c.state, Py_None, c.extensions, Py_None));
+      "{OOOOOOOOOOOOOOOOOOOOOOOOOOOO}", c.type, c.http, c.asgi, Py_None, c.http_version,
+      c.version_11, c.server, Py_None, c.client, Py_None, c.scheme, c.http, c.method, Py_None,
+      c.root_path, root.get(), c.path, Py_None, c.raw_path, Py_None, c.query_string, c.empty_bytes,
+      c.headers, Py_None, c.state, Py_None, c.extensions, Py_None));
 }
 
 Ref ScopeBuilder::method_of(std::string_view method) {

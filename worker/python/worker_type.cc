@@ -48,7 +48,9 @@ struct WorkerObject {
 
 PyTypeObject* worker_type = nullptr;
 
-Parts& parts_of(PyObject* self) { return *reinterpret_cast<WorkerObject*>(self)->parts; }
+Parts& parts_of(PyObject* self) {
+  return *reinterpret_cast<WorkerObject*>(self)->parts;
+}
 
 worker::Worker* opened(PyObject* self) {
   Parts& parts = parts_of(self);
@@ -183,9 +185,13 @@ PyObject* worker_time_to_leave(PyObject* self, PyObject*) {
   return PyFloat_FromDouble(static_cast<double>(worker->time_to_leave().count()) / 1000);
 }
 
-PyObject* worker_log(PyObject* self, PyObject* args) { return write_log(parts_of(self).log, args); }
+PyObject* worker_log(PyObject* self, PyObject* args) {
+  return write_log(parts_of(self).log, args);
+}
 
-PyObject* worker_slot(PyObject* self, void*) { return PyLong_FromLong(parts_of(self).slot); }
+PyObject* worker_slot(PyObject* self, void*) {
+  return PyLong_FromLong(parts_of(self).slot);
+}
 
 PyMethodDef worker_methods[] = {
     {"open", worker_open, METH_O,
@@ -255,7 +261,8 @@ std::optional<FailureArguments> parse_failure(PyObject* args) {
   PyObject* error;
   PyObject* traceback;
   int exit_status;
-  if (!PyArg_ParseTuple(args, "sOOi", &stage, &error, &traceback, &exit_status)) return std::nullopt;
+  if (!PyArg_ParseTuple(args, "sOOi", &stage, &error, &traceback, &exit_status))
+    return std::nullopt;
   FailureArguments failure{stage, utf8(error), utf8(traceback), exit_status};
   if (PyErr_Occurred()) return std::nullopt;
   return failure;

@@ -15,8 +15,8 @@ PyObject* new_worker(PyObject* mold_object, worker::Mold& mold, worker::Identity
 // log(level, text) of mold and worker.
 PyObject* write_log(const Log& log, PyObject* args);
 
-// The arguments (stage, error, traceback, exit_status) of load_failed() and boot_failed(); nullopt with
-// an exception set.
+// The arguments (stage, error, traceback, exit_status) of load_failed() and boot_failed(); nullopt
+// with an exception set.
 struct FailureArguments {
   std::string stage;
   std::string error;

@@ -54,8 +54,9 @@ struct Pipe {
 TEST_F(Logs, name_time_process_writer_and_level) {
   log(LogFormat::text).info("listening on {}", 80);
   EXPECT_TRUE(std::regex_match(
-      text(), std::regex(R"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} [+-]\d\d:\d\d \[)" +
-                         std::to_string(::getpid()) + R"(\] \[worker 3\] \[info\] listening on 80\n)")))
+      text(),
+      std::regex(R"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} [+-]\d\d:\d\d \[)" +
+                 std::to_string(::getpid()) + R"(\] \[worker 3\] \[info\] listening on 80\n)")))
       << text();
 }
 

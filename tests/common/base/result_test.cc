@@ -49,7 +49,9 @@ TEST(Error, names_the_object_and_gets_context_as_it_rises) {
   EXPECT_EQ(std::move(error).with("open").message(), "open: /etc/x: Permission denied");
 }
 
-bool is_open(int fd) { return ::fcntl(fd, F_GETFD) >= 0; }
+bool is_open(int fd) {
+  return ::fcntl(fd, F_GETFD) >= 0;
+}
 
 TEST(UniqueFd, closes_what_it_owns_once) {
   int number = -1;

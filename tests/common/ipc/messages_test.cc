@@ -57,8 +57,8 @@ TEST(Messages, of_workers_arrive_as_they_were_sent) {
 }
 
 TEST(Messages, to_workers_arrive_as_they_were_sent) {
-  const Listen listen = command_round_trip(
-      Listen{{{1, "127.0.0.1:80", false}, {2, "unix:/run/ä.sock", true}}});
+  const Listen listen =
+      command_round_trip(Listen{{{1, "127.0.0.1:80", false}, {2, "unix:/run/ä.sock", true}}});
   ASSERT_EQ(listen.entries.size(), 2u);
   EXPECT_EQ(listen.entries[0].id, 1u);
   EXPECT_FALSE(listen.entries[0].shared);
@@ -126,8 +126,9 @@ TEST(Messages, that_are_none_are_errors) {
     EXPECT_FALSE(decode_mold_message(text).ok()) << text;
     EXPECT_FALSE(decode_mold_command(text).ok()) << text;
   }
-  EXPECT_NE(decode_worker_message(R"({"v": 9, "type": "ready"})").error().message().find("version 9"),
-            std::string::npos);
+  EXPECT_NE(
+      decode_worker_message(R"({"v": 9, "type": "ready"})").error().message().find("version 9"),
+      std::string::npos);
 }
 
 }  // namespace

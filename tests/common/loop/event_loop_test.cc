@@ -195,7 +195,8 @@ TEST(SignalWatcher, delivers_inside_the_loop) {
 TEST(TurnWatcher, calls_before_and_after_each_wait) {
   EventLoop loop;
   std::string order;
-  TurnWatcher watcher(loop, [&] { order += 'b'; }, [&] { order += 'a'; });
+  TurnWatcher watcher(
+      loop, [&] { order += 'b'; }, [&] { order += 'a'; });
   Timer timer(loop, [&] { order += 't'; });
   timer.start(milliseconds(2));
   loop.run();

@@ -31,8 +31,9 @@ TEST_F(AccessLogs, have_a_line_in_the_combined_format_for_a_request) {
   start(logging());
   status_of("GET /a?b HTTP/1.1\r\nHost: a\r\nReferer: http://r/\r\nUser-Agent: test/1\r\n\r\n");
   EXPECT_TRUE(std::regex_match(
-      text(), std::regex(R"(127\.0\.0\.1 - - \[\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}\] )"
-                         R"("GET /a\?b HTTP/1\.1" 200 5 "http://r/" "test/1"\n)")))
+      text(),
+      std::regex(R"(127\.0\.0\.1 - - \[\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}\] )"
+                 R"("GET /a\?b HTTP/1\.1" 200 5 "http://r/" "test/1"\n)")))
       << text();
 }
 
@@ -108,7 +109,8 @@ TEST_F(AccessLogs, drop_lines_that_a_full_pipe_does_not_take_and_say_how_many) {
   EXPECT_TRUE(std::string_view(buffer.data(), static_cast<std::size_t>(n)).starts_with("1.2.3.5 "));
   const ssize_t logged = ::read(log_out.get(), buffer.data(), buffer.size());
   ASSERT_GT(logged, 0);
-  EXPECT_NE(std::string_view(buffer.data(), static_cast<std::size_t>(logged)).find("2 lines of the access log"),
+  EXPECT_NE(std::string_view(buffer.data(), static_cast<std::size_t>(logged))
+                .find("2 lines of the access log"),
             std::string_view::npos);
 }
 

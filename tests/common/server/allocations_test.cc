@@ -17,8 +17,12 @@ void* operator new(std::size_t size) {
   if (void* memory = std::malloc(size)) return memory;
   throw std::bad_alloc();
 }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
+void operator delete(void* memory) noexcept {
+  std::free(memory);
+}
+void operator delete(void* memory, std::size_t) noexcept {
+  std::free(memory);
+}
 
 namespace mgr::server {
 namespace {
@@ -75,14 +79,16 @@ class Allocations : public ServerTest {
 constexpr std::size_t kForDates = 4;
 
 TEST_F(Allocations, of_a_plain_request_are_none) {
-  EXPECT_LE(per_hundred("GET /path?query HTTP/1.1\r\nHost: localhost:8000\r\nUser-Agent: x/1.0\r\n"
-                        "Accept: */*\r\nAccept-Encoding: gzip, deflate\r\nX-A: b\r\nX-C: d\r\n\r\n"),
-            kForDates);
+  EXPECT_LE(
+      per_hundred("GET /path?query HTTP/1.1\r\nHost: localhost:8000\r\nUser-Agent: x/1.0\r\n"
+                  "Accept: */*\r\nAccept-Encoding: gzip, deflate\r\nX-A: b\r\nX-C: d\r\n\r\n"),
+      kForDates);
 }
 
 TEST_F(Allocations, of_a_request_with_a_body_and_a_streamed_answer_are_none) {
   const std::string body(10'000, 'x');
-  EXPECT_LE(per_hundred("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10000\r\n\r\n" + body), kForDates);
+  EXPECT_LE(per_hundred("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10000\r\n\r\n" + body),
+            kForDates);
 }
 
 TEST_F(Allocations, of_a_connection_are_few) {

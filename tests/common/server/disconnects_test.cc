@@ -45,7 +45,8 @@ TEST_F(Disconnects, a_half_close_does_not_spin_the_loop) {
   client.half_close();
   turn_for(milliseconds(50));
   int turns = 0;
-  TurnWatcher watcher(loop, [] {}, [&] { ++turns; });
+  TurnWatcher watcher(
+      loop, [] {}, [&] { ++turns; });
   Timer end(loop, [] {});
   end.start(milliseconds(200));
   while (end.active()) loop.run_once();
@@ -192,7 +193,8 @@ TEST_F(Disconnects, urgent_data_before_a_half_close_does_not_spin_the_loop) {
   client.half_close();
   turn_for(milliseconds(50));
   int turns = 0;
-  TurnWatcher watcher(loop, [] {}, [&] { ++turns; });
+  TurnWatcher watcher(
+      loop, [] {}, [&] { ++turns; });
   Timer end(loop, [] {});
   end.start(milliseconds(200));
   while (end.active()) loop.run_once();

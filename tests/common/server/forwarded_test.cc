@@ -58,8 +58,8 @@ class Forwarding : public ServerTest {
 };
 
 TEST_F(Forwarding, is_believed_from_a_trusted_peer) {
-  const Seen seen = see(trusting({"127.0.0.1"}),
-                        "X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: https\r\n");
+  const Seen seen =
+      see(trusting({"127.0.0.1"}), "X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: https\r\n");
   EXPECT_EQ(seen.client, "192.0.2.7");
   EXPECT_EQ(seen.port, 0);
   EXPECT_EQ(seen.scheme, "https");
@@ -188,8 +188,9 @@ TEST_F(Forwarding, reads_rfc7239) {
   EXPECT_EQ(seen.client, "2001:db8::1");
   EXPECT_EQ(seen.port, 4711);
   EXPECT_EQ(seen.scheme, "https");
-  seen = see(options(), "Forwarded: for=192.0.2.1;proto=https\r\n"
-                        "Forwarded: for=192.0.2.2, for=10.0.0.9;proto=http\r\n");
+  seen = see(options(),
+             "Forwarded: for=192.0.2.1;proto=https\r\n"
+             "Forwarded: for=192.0.2.2, for=10.0.0.9;proto=http\r\n");
   EXPECT_EQ(seen.client, "192.0.2.2");
   EXPECT_EQ(seen.scheme, "http") << "of the nearest proxy alone";
   seen = see(options(), "Forwarded: for=192.0.2.1, for=_hidden\r\n");
@@ -215,8 +216,9 @@ TEST_F(Forwarding, does_not_leak_into_the_next_request_of_a_connection) {
   };
   start(trusting({"127.0.0.1"}));
   Client one = connect();
-  one.send("GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.7\r\n\r\n"
-           "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+  one.send(
+      "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.7\r\n\r\n"
+      "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
   one.response();
   one.response();
   EXPECT_EQ(clients, (std::vector<std::string>{"192.0.2.7", "127.0.0.1"}));

@@ -17,8 +17,10 @@ const std::vector<std::string>& streams() {
       "GET /a HTTP/1.0\r\nConnection: keep-alive\r\n\r\nGET /b HTTP/1.0\r\n\r\n",
       "\r\nHEAD /a HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, x\r\n\r\n"
       "OPTIONS * HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
-      "PUT http://a/b HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nX-Forwarded-For: 1.2.3.4, 5.6.7.8\r\n"
-      "Forwarded: for=1.2.3.4\r\n\r\nGET /c HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n",
+      "PUT http://a/b HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nX-Forwarded-For: 1.2.3.4, "
+      "5.6.7.8\r\n"
+      "Forwarded: for=1.2.3.4\r\n\r\nGET /c HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\nConnection: "
+      "Upgrade\r\n\r\n",
   };
   return all;
 }
@@ -50,10 +52,31 @@ class Mutator {
  private:
   void mutate_once(std::string& text) {
     using namespace std::string_literals;
-    static const std::vector<std::string> kInserts = {
-        "\r", "\n", "\r\n", " ", "\t", ":", ";", ",", "\0"s, "\x7f", "\xff", "0", "9", "a", "/", "-",
-        "Content-Length: 3\r\n", "Transfer-Encoding: chunked\r\n", "Host: b\r\n", "chunked", "\r\n\r\n",
-        "Connection: close\r\n", " HTTP/1.1", "Expect: x\r\n", "0\r\n\r\n"};
+    static const std::vector<std::string> kInserts = {"\r",
+                                                      "\n",
+                                                      "\r\n",
+                                                      " ",
+                                                      "\t",
+                                                      ":",
+                                                      ";",
+                                                      ",",
+                                                      "\0"s,
+                                                      "\x7f",
+                                                      "\xff",
+                                                      "0",
+                                                      "9",
+                                                      "a",
+                                                      "/",
+                                                      "-",
+                                                      "Content-Length: 3\r\n",
+                                                      "Transfer-Encoding: chunked\r\n",
+                                                      "Host: b\r\n",
+                                                      "chunked",
+                                                      "\r\n\r\n",
+                                                      "Connection: close\r\n",
+                                                      " HTTP/1.1",
+                                                      "Expect: x\r\n",
+                                                      "0\r\n\r\n"};
     const std::size_t at = below(text.size());
     const std::size_t size = std::min(1 + below(8), text.size() - at);
     switch (below(6)) {

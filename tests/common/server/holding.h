@@ -16,8 +16,9 @@ inline constexpr std::string_view kGet = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 inline constexpr std::string_view kLater = "GET /later HTTP/1.1\r\nHost: a\r\n\r\n";
 
 inline std::string post(std::string_view path, std::size_t length, std::string_view body = "") {
-  return "POST " + std::string(path) + " HTTP/1.1\r\nHost: a\r\nContent-Length: " +
-         std::to_string(length) + "\r\n\r\n" + std::string(body);
+  return "POST " + std::string(path) +
+         " HTTP/1.1\r\nHost: a\r\nContent-Length: " + std::to_string(length) + "\r\n\r\n" +
+         std::string(body);
 }
 
 // "/later" is held by the application until the test answers it.

@@ -1,11 +1,11 @@
+#include <arpa/inet.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <arpa/inet.h>
-#include <netinet/in.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -112,7 +112,8 @@ TEST_F(Listening, pauses_without_descriptors_says_so_once_and_goes_on) {
   ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &limit), 0);
   int turns = 0;
   {
-    TurnWatcher watcher(loop, [] {}, [&] { ++turns; });
+    TurnWatcher watcher(
+        loop, [] {}, [&] { ++turns; });
     Timer end(loop, [] {});
     end.start(milliseconds(800));
     while (end.active()) loop.run_once();
@@ -215,7 +216,8 @@ TEST_F(Sharing, two_processes_share_evenly_and_each_connection_wakes_one) {
   constexpr int kConnections = 100;
   for (int i = 0; i < kConnections; ++i) {
     clients.emplace_back(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    ASSERT_EQ(::connect(clients.back().get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+    ASSERT_EQ(
+        ::connect(clients.back().get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
     ::usleep(2000);
   }
   for (Sharer& sharer : sharers) {

@@ -15,7 +15,9 @@ std::string get(std::string_view fields) {
 std::string post(std::string_view fields, std::string_view body = "") {
   return "POST / HTTP/1.1\r\nHost: a\r\n" + std::string(fields) + "\r\n" + std::string(body);
 }
-std::string chunked(std::string_view body) { return post("Transfer-Encoding: chunked\r\n", body); }
+std::string chunked(std::string_view body) {
+  return post("Transfer-Encoding: chunked\r\n", body);
+}
 std::string line(std::string_view request_line) {
   return std::string(request_line) + "\r\nHost: a\r\n\r\n";
 }
@@ -93,8 +95,14 @@ const std::vector<Case>& cases() {
       {"a name above ASCII", get("X\xc3\xa4: z\r\n"), 400},
       {"a name with NUL", get("X\0: z\r\n"s), 400},
       {"a value with NUL", get("X: a\0b\r\n"s), 400},
-      {"a value with a control character", get("X: a\x01""b\r\n"), 400},
-      {"a value with DEL", get("X: a\x7f""b\r\n"), 400},
+      {"a value with a control character",
+       get("X: a\x01"
+           "b\r\n"),
+       400},
+      {"a value with DEL",
+       get("X: a\x7f"
+           "b\r\n"),
+       400},
       {"a value with a carriage return", get("X: a\rb\r\n"), 400},
       {"a value that ends with a carriage return", get("X: a\r\r\n"), 400},
       {"a carriage return that ends an empty field", get("X:\rY: z\r\n"), 400},
@@ -111,13 +119,17 @@ const std::vector<Case>& cases() {
       {"an empty Content-Length", post("Content-Length:\r\n"), 400},
       {"a list of Content-Lengths", post("Content-Length: 5, 5\r\n", "hello"), 400},
       {"a Content-Length with a space", post("Content-Length: 1 1\r\n", "hello"), 400},
-      {"two equal Content-Lengths", post("Content-Length: 5\r\nContent-Length: 5\r\n", "hello"), 400},
+      {"two equal Content-Lengths", post("Content-Length: 5\r\nContent-Length: 5\r\n", "hello"),
+       400},
       {"two Content-Lengths", post("Content-Length: 5\r\nContent-Length: 6\r\n", "hello!"), 400},
       {"a Content-Length beyond 64 bits", post("Content-Length: 99999999999999999999\r\n"), 400},
       {"a Content-Length beyond 63 bits", post("Content-Length: 9223372036854775808\r\n"), 400},
-      {"Content-Length and chunked", post("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n"), 400},
-      {"chunked and Content-Length", post("Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", "0\r\n\r\n"), 400},
-      {"chunked and Content-Length 0", post("Transfer-Encoding: chunked\r\nContent-Length: 0\r\n", "0\r\n\r\n"), 400},
+      {"Content-Length and chunked",
+       post("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n"), 400},
+      {"chunked and Content-Length",
+       post("Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", "0\r\n\r\n"), 400},
+      {"chunked and Content-Length 0",
+       post("Transfer-Encoding: chunked\r\nContent-Length: 0\r\n", "0\r\n\r\n"), 400},
       {"a GET with a body", get("Content-Length: 0\r\n"), 200},
       // Codings
       {"chunked", chunked("0\r\n\r\n"), 200},
@@ -126,19 +138,22 @@ const std::vector<Case>& cases() {
       {"gzip, then chunked", post("Transfer-Encoding: gzip, chunked\r\n", "0\r\n\r\n"), 501},
       {"chunked, then gzip", post("Transfer-Encoding: chunked, gzip\r\n"), 400},
       {"chunked twice", post("Transfer-Encoding: chunked, chunked\r\n", "0\r\n\r\n"), 400},
-      {"chunked in two fields", post("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n"), 400},
+      {"chunked in two fields",
+       post("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n"), 400},
       {"identity", post("Transfer-Encoding: identity\r\n"), 501},
       {"xchunked", post("Transfer-Encoding: xchunked\r\n", "0\r\n\r\n"), 501},
       {"chunked with a parameter", post("Transfer-Encoding: chunked;a=b\r\n", "0\r\n\r\n"), 501},
       {"an empty coding", post("Transfer-Encoding:\r\n"), 400},
       {"a comma before chunked", post("Transfer-Encoding: , chunked\r\n", "0\r\n\r\n"), 400},
       {"a vertical tab before chunked", post("Transfer-Encoding: \vchunked\r\n", "0\r\n\r\n"), 400},
-      {"chunked in HTTP/1.0", "POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400},
+      {"chunked in HTTP/1.0",
+       "POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400},
       // Expectations
       {"an unknown expectation", post("Expect: tea\r\n"), 417},
       {"100-Continue without a body", get("Expect: 100-Continue\r\n"), 200},
       // Upgrades are not made
-      {"h2c", get("Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMA\r\n"), 200},
+      {"h2c",
+       get("Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMA\r\n"), 200},
       {"websocket", get("Connection: Upgrade\r\nUpgrade: websocket\r\n"), 200},
   };
   return all;
@@ -189,7 +204,8 @@ const std::vector<BodyCase>& body_cases() {
   static const std::vector<BodyCase> all = {
       {"one chunk", "5\r\nhello\r\n0\r\n\r\n", 200, "hello"},
       {"leading zeros", "005\r\nhello\r\n00\r\n\r\n", 200, "hello"},
-      {"upper and lower case", "A\r\n0123456789\r\na\r\n0123456789\r\n0\r\n\r\n", 200, "01234567890123456789"},
+      {"upper and lower case", "A\r\n0123456789\r\na\r\n0123456789\r\n0\r\n\r\n", 200,
+       "01234567890123456789"},
       {"an extension", "5;a=b;c=\"d\"\r\nhello\r\n0;e\r\n\r\n", 200, "hello"},
       {"trailers", "5\r\nhello\r\n0\r\nA: b\r\nC:\r\n\r\n", 200, "hello"},
       {"a size that is no number", "x\r\nhello\r\n0\r\n\r\n", 400, ""},
@@ -206,8 +222,10 @@ const std::vector<BodyCase>& body_cases() {
       {"an extension with a line feed", "5;a\nhello\r\n0\r\n\r\n", 400, ""},
       {"an extension with a carriage return", "5;a\rb\r\nhello\r\n0\r\n\r\n", 400, ""},
       {"an extension with NUL", "5;\0\r\nhello\r\n0\r\n\r\n"s, 400, ""},
-      {"an extension of 256 bytes", "5;" + std::string(256, 'a') + "\r\nhello\r\n0\r\n\r\n", 200, "hello"},
-      {"an extension of 257 bytes", "5;" + std::string(257, 'a') + "\r\nhello\r\n0\r\n\r\n", 400, ""},
+      {"an extension of 256 bytes", "5;" + std::string(256, 'a') + "\r\nhello\r\n0\r\n\r\n", 200,
+       "hello"},
+      {"an extension of 257 bytes", "5;" + std::string(257, 'a') + "\r\nhello\r\n0\r\n\r\n", 400,
+       ""},
       {"data longer than its size", "5\r\nhello!\r\n0\r\n\r\n", 400, ""},
       {"a line feed after the data", "5\r\nhello\n0\r\n\r\n", 400, ""},
       {"a line feed at the end", "5\r\nhello\r\n0\r\n\n", 400, ""},
@@ -351,7 +369,8 @@ TEST_F(Limits, a_body_of_the_limit_is_served_and_one_more_byte_is_413_without_wa
   };
   EXPECT_EQ(status_of(post("Content-Length: 10\r\n", "0123456789")), 200);
   EXPECT_EQ(status_of(post("Content-Length: 11\r\n")), 413);
-  EXPECT_EQ(application.seen.size(), 1u) << "refused by its length, it never reaches the application";
+  EXPECT_EQ(application.seen.size(), 1u)
+      << "refused by its length, it never reaches the application";
   EXPECT_EQ(status_of(chunked("5\r\n01234\r\n5\r\n56789\r\n0\r\n\r\n")), 200);
   EXPECT_EQ(status_of(chunked("5\r\n01234\r\n6\r\n567890\r\n")), 413);
   EXPECT_EQ(application.disconnects, 1);

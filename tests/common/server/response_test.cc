@@ -52,7 +52,8 @@ TEST_F(Responses, a_streamed_body_is_chunked_and_the_connection_stays) {
   for (int i = 0; i < 2; ++i) {
     client.send(kGet);
     client.read_until_contains("0\r\n\r\n");
-    EXPECT_TRUE(client.received.ends_with("\r\n\r\n3\r\nabc\r\n14\r\ndefghijklmnopqrstuvw\r\n0\r\n\r\n"));
+    EXPECT_TRUE(
+        client.received.ends_with("\r\n\r\n3\r\nabc\r\n14\r\ndefghijklmnopqrstuvw\r\n0\r\n\r\n"));
     EXPECT_EQ(client.response().field("transfer-encoding"), "chunked");
   }
 }
@@ -275,9 +276,19 @@ TEST_F(Responses, respond_replaces_a_head_that_is_not_flushed) {
 TEST_F(Responses, heads_that_HTTP_forbids_are_refused_and_can_be_sent_anew) {
   using namespace std::string_literals;
   const std::vector<std::pair<std::string, std::string>> bad = {
-      {"x", "a\r\nSet-Cookie: b"}, {"x", "a\nb"}, {"x", "a\rb"}, {"x", "a\0b"s}, {"x", "\x01"},
-      {"", "a"},                   {"x y", "a"},  {"x:", "a"},   {"x\r\ny", "a"}, {"\xc3\xa4", "a"},
-      {"content-length", "x"},     {"content-length", "-1"},     {"content-length", "1, 1"},
+      {"x", "a\r\nSet-Cookie: b"},
+      {"x", "a\nb"},
+      {"x", "a\rb"},
+      {"x", "a\0b"s},
+      {"x", "\x01"},
+      {"", "a"},
+      {"x y", "a"},
+      {"x:", "a"},
+      {"x\r\ny", "a"},
+      {"\xc3\xa4", "a"},
+      {"content-length", "x"},
+      {"content-length", "-1"},
+      {"content-length", "1, 1"},
   };
   serve([&](Exchange& exchange) {
     for (const auto& [name, value] : bad) {
@@ -341,7 +352,8 @@ TEST_F(Responses, own_fields_give_way_to_the_application_and_can_be_switched_off
   Client other = connect();
   other.send("GET /hello HTTP/1.1\r\nHost: a\r\n\r\n");
   response = other.response();
-  EXPECT_EQ(response.head, "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\n");
+  EXPECT_EQ(response.head,
+            "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\n");
 }
 
 TEST_F(Responses, bytes_are_counted) {

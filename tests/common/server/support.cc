@@ -74,7 +74,9 @@ std::string Client::read_to_end() {
   return received;
 }
 
-void Client::half_close() { ::shutdown(fd_.get(), SHUT_WR); }
+void Client::half_close() {
+  ::shutdown(fd_.get(), SHUT_WR);
+}
 
 void Client::reset() {
   const linger at_once{1, 0};

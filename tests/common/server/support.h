@@ -71,7 +71,7 @@ class TestApplication final : public Application, public ExchangeObserver {
   Handler drain_handler;
   Handler disconnect_handler;
 
-  std::vector<Exchange*> held;  // not released
+  std::vector<Exchange*> held;    // not released
   std::vector<std::string> seen;  // "METHOD target"
   int disconnects = 0;
   int drains = 0;

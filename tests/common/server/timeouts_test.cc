@@ -125,8 +125,9 @@ TEST_F(Timeouts, a_body_that_the_application_does_not_read_is_not_the_clients_fa
   std::size_t sent = 0;
   const auto stop = Clock::now() + milliseconds(500);
   while (Clock::now() < stop) {
-    const ssize_t n = ::send(client.fd(), body.data(), std::min<std::size_t>(body.size() - sent, 65536),
-                             MSG_DONTWAIT | MSG_NOSIGNAL);
+    const ssize_t n =
+        ::send(client.fd(), body.data(), std::min<std::size_t>(body.size() - sent, 65536),
+               MSG_DONTWAIT | MSG_NOSIGNAL);
     if (n > 0) sent += static_cast<std::size_t>(n);
     loop.run_nowait();
   }
@@ -233,7 +234,8 @@ TEST_F(Timeouts, leave_an_idle_loop_without_a_tick) {
   }
   ASSERT_TRUE(turn_until([&] { return server->connections() == 0; }));
   int turns = 0;
-  TurnWatcher watcher(loop, [] {}, [&] { ++turns; });
+  TurnWatcher watcher(
+      loop, [] {}, [&] { ++turns; });
   Timer end(loop, [] {});
   end.start(milliseconds(600));
   while (end.active()) loop.run_once();
