@@ -30,11 +30,17 @@ def test_hup_reloads_without_a_lost_request(make_mgr):
     assert mgr.status()["generation"] == generation + 3
 
 
+def in_flight(mgr):
+    return sum(worker["in_flight"] for worker in mgr.status_now()["workers"])
+
+
 def test_term_finishes_requests_in_flight_and_loses_none_of_them(make_mgr):
     mgr = make_mgr("echo", workers=2).start()
-    with Load(mgr, "new", 100, path="/slow?1", verify=False, count=30) as load:
-        wait_for(lambda: sum(worker["in_flight"] for worker in mgr.workers()) >= 20, "in flight")
+    with Load(mgr, "new", 100, path="/slow?1", verify=False) as load:
+        wait_for(lambda: in_flight(mgr) >= 90, "a hundred in flight")
         load.process.terminate()
+        wait_for(lambda: in_flight(mgr) < 80, "no new ones are sent", period=0.005)
+        assert in_flight(mgr) > 0
         mgr.process.send_signal(signal.SIGTERM)
         report = load.result()
         assert mgr.wait_exit() == 0
@@ -46,7 +52,7 @@ def test_a_second_term_is_quick(make_mgr):
     mgr = make_mgr("echo", workers=2).start()
     with mgr.connect() as connection:
         connection.sendall(b"GET /slow?20 HTTP/1.1\r\nHost: x\r\n\r\n")
-        wait_for(lambda: sum(worker["in_flight"] for worker in mgr.workers()) == 1, "in flight")
+        wait_for(lambda: in_flight(mgr) == 1, "in flight")
         mgr.process.send_signal(signal.SIGTERM)
         wait_for(lambda: mgr.run("status").returncode != 0 or
                  mgr.status_now()["state"] in ("stopping", "draining"), "stopping")
@@ -62,7 +68,7 @@ def test_int_and_quit_stop_quickly(make_mgr, number):
     mgr = make_mgr("echo", workers=2).start()
     with mgr.connect() as connection:
         connection.sendall(b"GET /slow?20 HTTP/1.1\r\nHost: x\r\n\r\n")
-        wait_for(lambda: sum(worker["in_flight"] for worker in mgr.workers()) == 1, "in flight")
+        wait_for(lambda: in_flight(mgr) == 1, "in flight")
         began = time.monotonic()
         mgr.process.send_signal(number)
         mgr.wait_exit(10)
