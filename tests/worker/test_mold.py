@@ -269,11 +269,20 @@ async def app(scope, receive, send):
         answer += part
     child = int(answer.split()[-2]) if answer.endswith(b"0\r\n\r\n") else int(answer.split()[-1])
     try:
-        kept = [os.readlink(f"/proc/{child}/fd/{fd}") for fd in os.listdir(f"/proc/{child}/fd")]
-        port = worker.port
-        inodes = {f"socket:[{line.split()[9]}]" for line in open(f"/proc/{child}/net/tcp")
-                  if line.split()[1].endswith(f":{port:04X}")}
-        assert not inodes & set(kept), kept
+        sockets = {f"socket:[{line.split()[9]}]" for line in open(f"/proc/{child}/net/tcp")
+                   if line.split()[1].endswith(f":{worker.port:04X}")}
+
+        def kept():
+            names = os.listdir(f"/proc/{child}/fd")
+            try:
+                return sockets & {os.readlink(f"/proc/{child}/fd/{name}") for name in names}
+            except FileNotFoundError:  # closed between the two calls
+                return sockets
+        # The answer is the parent's: the child may not have run yet, and lets go when it does.
+        deadline = time.monotonic() + 10
+        while kept():
+            assert time.monotonic() < deadline, kept()
+            time.sleep(0.01)
         worker.drain()
         assert worker.wait() == 0
     finally:
