@@ -83,6 +83,8 @@ def test_ttin_and_ttou_scale_by_one_and_never_under_one(make_mgr):
         mgr.process.send_signal(signal.SIGTTOU)
         wait_for(lambda: len(mgr.workers()) == 1, "one")
         mgr.process.send_signal(signal.SIGTTOU)
+        # Two that are pending at once come in the order of their numbers: TTIN would be the first.
+        wait_for(lambda: mgr.log.count("SIGTTOU") == 2, "the second TTOU")
         mgr.process.send_signal(signal.SIGTTIN)
         wait_for(lambda: len(mgr.workers()) == 2, "two again: the second TTOU had no effect")
 
