@@ -38,10 +38,11 @@ void Connections::sweep() {
 }
 
 Context::Context(EventLoop& on_loop, const ServerOptions& options, Application& to,
-                 ipc::WorkerRecord& count_in, const Log& log)
+                 ipc::WorkerRecord& count_in, const Log& log_to)
     : loop(on_loop),
       application(to),
       counters(count_in),
+      log(log_to),
       limits{options.limit_request_line, options.limit_headers, options.limit_header_size},
       limit_body(options.limit_body),
       deadlines(on_loop, {options.header_timeout, options.body_timeout, options.keep_alive, kLinger,

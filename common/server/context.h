@@ -51,6 +51,7 @@ struct Context {
   EventLoop& loop;
   Application& application;
   ipc::WorkerRecord& counters;
+  const Log& log;
   HeadLimits limits;
   std::uint64_t limit_body;
   Deadlines deadlines;
@@ -64,13 +65,8 @@ struct Context {
   std::function<void()> on_one_gone;  // a connection has closed or an exchange was released
 };
 
-// The record has one writer: no locked instruction is needed.
-inline void bump(ipc::WorkerRecord::Counter& counter, std::uint64_t by = 1) {
-  counter.store(counter.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
-}
-inline void set(ipc::WorkerRecord::Counter& counter, std::uint64_t value) {
-  counter.store(value, std::memory_order_relaxed);
-}
+using ipc::bump;
+using ipc::set;
 void count_request(ipc::WorkerRecord& counters, int status);
 
 }  // namespace mgr::server

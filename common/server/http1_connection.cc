@@ -153,7 +153,8 @@ void Http1Connection::start_exchange(bool input_ends) {
   if (context_.limit_body > 0 && head.content_length > context_.limit_body) {
     return refuse(kBodyTooLarge);
   }
-  exchange_->begin(*this, peer_, context_.forwarded);
+  exchange_->begin(*this, peer_, context_.forwarded,
+                   context_.counters.running_since_ns.load(std::memory_order_relaxed));
   body_.begin(head);
   body_received_ = 0;
   continue_awaited_ = head.expects_continue && input_ends;
@@ -304,10 +305,11 @@ void Http1Connection::body_consumed() {
 
 void Http1Connection::response_done(bool keep_alive) {
   Http1Exchange& done = *std::exchange(exchange_, nullptr);
-  record_request(done);
+  const auto now = Deadlines::Clock::now();
+  record_request(done, now);
   if (!keep_alive) return finish();
   if (body_.complete()) {
-    next_request();
+    next_request(now);
   } else if (continue_awaited_ || body_.remaining() > kMostDrained) {
     return finish();
   } else {
@@ -318,10 +320,10 @@ void Http1Connection::response_done(bool keep_alive) {
   continue_reading();
 }
 
-void Http1Connection::next_request() {
+void Http1Connection::next_request(Deadlines::Clock::time_point now) {
   state_ = State::idle;
   context_.deadlines.disarm(reading_);
-  if (socket_.unsent() == 0) context_.deadlines.arm(reading_, DeadlineKind::keep_alive);
+  if (socket_.unsent() == 0) context_.deadlines.arm(reading_, DeadlineKind::keep_alive, now);
 }
 
 // ---- the end
@@ -348,6 +350,7 @@ void Http1Connection::break_body(Refusal refusal) {
       finish();
     }
   } else {
+    record_duration(exchange, Deadlines::Clock::now());
     answer(refusal, exchange.access_record());
   }
   exchange.lose();
@@ -367,6 +370,8 @@ void Http1Connection::answer(Refusal refusal, AccessRecord record) {
   record.status = refusal.status;
   count_request(context_.counters, refusal.status);
   context_.access_log.write(record);
+  context_.log.debug("refused with {}: {}; from {}", refusal.status, reason,
+                     record.client.empty() ? "a Unix socket" : record.client);
   iovec part{out.data(), out.size()};
   if (write({&part, 1}) == Socket::Status::lost) return close();
   finish();
@@ -425,9 +430,20 @@ void Http1Connection::close() {
   context_.on_one_gone();
 }
 
-void Http1Connection::record_request(const Http1Exchange& exchange) {
+void Http1Connection::record_request(const Http1Exchange& exchange,
+                                     Deadlines::Clock::time_point now) {
   count_request(context_.counters, exchange.status());
+  record_duration(exchange, now);
   if (context_.access_log.on()) context_.access_log.write(exchange.access_record());
+}
+
+// From the loop's turn that brought the end of the head, where somebody keeps account of turns.
+void Http1Connection::record_duration(const Http1Exchange& exchange,
+                                      Deadlines::Clock::time_point now) {
+  const auto now_ns =
+      static_cast<std::uint64_t>(now.time_since_epoch() / std::chrono::nanoseconds(1));
+  const std::uint64_t began = exchange.began_ns();
+  if (began > 0 && began <= now_ns) ipc::count_duration(context_.counters, now_ns - began);
 }
 
 // ---- deadlines
@@ -438,6 +454,7 @@ void Http1Connection::on_deadline(DeadlineKind kind) noexcept {
     const std::size_t before = socket_.sent_bytes();
     on_writable();
     if (state_ == State::closed || socket_.unsent() == 0 || socket_.sent_bytes() > before) return;
+    context_.log.debug("a client took nothing of its response for write_timeout: disconnected");
     socket_.reset();
     return close();
   }

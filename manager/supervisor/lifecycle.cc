@@ -138,7 +138,7 @@ bool Lifecycle::on_exit(pid_t pid, int status) {
 
 void Lifecycle::on_time() {
   const Millis now = world_.now();
-  if (stop_deadline_ && *stop_deadline_ <= now) begin_stopping();
+  if (stop_deadline_ && *stop_deadline_ <= now) begin_stopping(Stop::graceful);
   for (auto& [id, mold] : molds_) {
     if (!mold.deadline || *mold.deadline > now) continue;
     mold.deadline.reset();

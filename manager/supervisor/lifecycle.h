@@ -225,7 +225,7 @@ class Lifecycle {
 
   // stopping.cc
   void fail_start(const Failure& failure);
-  void begin_stopping();
+  void begin_stopping(Stop kind);
   void finish_if_empty();
 
   // questions.cc

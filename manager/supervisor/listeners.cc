@@ -323,6 +323,7 @@ Result<void> Listeners::start() {
     }
   }
   listening_ = true;
+  for (const auto& address : addresses_) log_.info("listening on {}", address.text);
   return {};
 }
 

@@ -45,6 +45,9 @@ int run_supervisor(SettingsLoader loader, LoadedSettings loaded) {
   if (!files) return fail_without_log(files.error());
   Log log(files->log_fd(), settings.log_format, settings.log_level, "supervisor");
   for (const auto& warning : loaded.warnings) log.warning("{}", warning);
+  const int workers = wanted_workers(settings);
+  log.info("mgr {} starts {}: {} worker{}", MGR_VERSION, settings.app, workers,
+           workers == 1 ? "" : "s");
   raise_descriptor_limit();
   auto scoreboard = ipc::Scoreboard::create();
   if (!scoreboard) return fail(log, scoreboard.error());
@@ -57,7 +60,6 @@ int run_supervisor(SettingsLoader loader, LoadedSettings loaded) {
     auto opened = supervisor.open_control(*control, settings.derived_name());
     if (!opened) return fail(log, opened.error());
   }
-  const int workers = wanted_workers(settings);
   if (auto bound = supervisor.bind(workers); !bound) return fail(log, bound.error());
   return supervisor.run(workers, Supervisor::Until::told);
 }

@@ -22,12 +22,12 @@ void Lifecycle::stop(Stop kind) {
         if (worker.state == WorkerState::serving) world_.send(id, ipc::CloseAfterResponse{});
       }
     } else {
-      begin_stopping();
+      begin_stopping(Stop::graceful);
     }
     return step();
   }
-  log_.info("stopping at once");
-  begin_stopping();
+  log_.info("stopping at once: requests in flight are cut");
+  begin_stopping(Stop::quick);
   for (auto& [id, worker] : workers_) {
     world_.send(id, ipc::Quit{});
     worker.deadline = world_.now() + kLeaveTime;
@@ -35,13 +35,13 @@ void Lifecycle::stop(Stop kind) {
   step();
 }
 
-void Lifecycle::begin_stopping() {
+void Lifecycle::begin_stopping(Stop kind) {
   stop_deadline_.reset();
   if (phase_ == Phase::stopping) return;
   phase_ = Phase::stopping;
   refuse_all("the supervisor is stopping");
   const Generation* generation = find_generation(generation_);
-  if (listening_) {
+  if (listening_ && kind == Stop::graceful) {
     log_.info("stopping: requests in flight have {} to finish",
               seconds(generation ? generation->settings->graceful_timeout : Millis(0)));
   }
@@ -78,6 +78,7 @@ void Lifecycle::finish_if_empty() {
   if (!workers_.empty() || !molds_.empty()) return;
   for (auto& callback : std::exchange(on_stopped_, {})) callback();
   if (!last_words_.empty()) log_.error("{}", std::exchange(last_words_, {}));
+  log_.info("stopped");
   world_.leave(exit_status_);
 }
 
