@@ -26,7 +26,7 @@ void Lifecycle::stop(Stop kind) {
     }
     return step();
   }
-  log_.info("stopping at once: requests in flight are cut");
+  log_.info("stopping at once{}", listening_ ? ": requests in flight are cut" : "");
   begin_stopping(Stop::quick);
   for (auto& [id, worker] : workers_) {
     world_.send(id, ipc::Quit{});
