@@ -5,13 +5,37 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include <algorithm>
 #include <new>
 #include <utility>
 
 namespace mgr::ipc {
 namespace {
+
 constexpr std::size_t kBytes = sizeof(WorkerRecord) * kScoreboardRecords;
+
+std::uint64_t value(const WorkerRecord::Counter& counter) {
+  return counter.load(std::memory_order_relaxed);
 }
+
+// How long the present run has lasted; 0 while the loop waits, and for a time that can't be.
+std::uint64_t present_run_ns(const WorkerRecord& record, std::uint64_t now_ns) {
+  const std::uint64_t since = value(record.running_since_ns);
+  return since > 0 && since < now_ns ? now_ns - since : 0;
+}
+
+void note_run(WorkerRecord& record, std::uint64_t run_ns, std::uint64_t now_ns) {
+  const std::uint64_t window_ns = now_ns - value(record.lag_window_began_ns);
+  if (window_ns < kLagWindow) {
+    if (run_ns > value(record.longest_run_ns)) set(record.longest_run_ns, run_ns);
+    return;
+  }
+  set(record.longest_run_before_ns, window_ns < 2 * kLagWindow ? value(record.longest_run_ns) : 0);
+  set(record.longest_run_ns, run_ns);
+  set(record.lag_window_began_ns, now_ns);
+}
+
+}  // namespace
 
 Result<Scoreboard> Scoreboard::create() {
   UniqueFd fd(::memfd_create("mgr-scoreboard", MFD_CLOEXEC | MFD_ALLOW_SEALING));
@@ -62,6 +86,43 @@ std::uint64_t monotonic_ns() {
   ::clock_gettime(CLOCK_MONOTONIC, &now);
   return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000u +
          static_cast<std::uint64_t>(now.tv_nsec);
+}
+
+// A reader takes busy_ns first: seeing the new sum it sees the run's end too, and never counts a
+// run twice.
+void end_run(WorkerRecord& record, std::uint64_t now_ns) {
+  const std::uint64_t run = present_run_ns(record, now_ns);
+  set(record.running_since_ns, 0);
+  record.busy_ns.store(value(record.busy_ns) + run, std::memory_order_release);
+  note_run(record, run, now_ns);
+}
+
+void forget_lag(WorkerRecord& record, std::uint64_t now_ns) {
+  end_run(record, now_ns);
+  set(record.longest_run_ns, 0);
+  set(record.longest_run_before_ns, 0);
+  begin_run(record, now_ns);
+}
+
+void count_duration(WorkerRecord& record, std::uint64_t duration_ns) {
+  std::size_t bucket = 0;
+  while (bucket < kDurationBounds.size() && duration_ns > kDurationBounds[bucket]) ++bucket;
+  bump(record.durations[bucket]);
+  bump(record.duration_sum_ns, duration_ns);
+}
+
+std::uint64_t busy_ns(const WorkerRecord& record, std::uint64_t now_ns) {
+  const std::uint64_t ended = record.busy_ns.load(std::memory_order_acquire);
+  return ended + present_run_ns(record, now_ns);
+}
+
+std::uint64_t loop_lag_ns(const WorkerRecord& record, std::uint64_t now_ns) {
+  const std::uint64_t began = value(record.lag_window_began_ns);
+  const std::uint64_t age = now_ns > began ? now_ns - began : 0;
+  std::uint64_t longest = present_run_ns(record, now_ns);
+  if (age < 2 * kLagWindow) longest = std::max(longest, value(record.longest_run_ns));
+  if (age < kLagWindow) longest = std::max(longest, value(record.longest_run_before_ns));
+  return longest;
 }
 
 }  // namespace mgr::ipc

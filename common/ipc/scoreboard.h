@@ -10,9 +10,20 @@
 
 namespace mgr::ipc {
 
-inline constexpr std::uint32_t kScoreboardVersion = 1;
+inline constexpr std::uint32_t kScoreboardVersion = 2;
 // Records: enough for 512 slots, each with a worker, its successor and some that still leave.
 inline constexpr int kScoreboardRecords = 2048;
+
+// Upper bounds of the duration histogram, inclusive, in ns; longer ones go to a bucket of their
+// own.
+inline constexpr std::array<std::uint64_t, 15> kDurationBounds{
+    500'000,      1'000'000,    2'500'000,    5'000'000,      10'000'000,
+    25'000'000,   50'000'000,   100'000'000,  250'000'000,    500'000'000,
+    1000'000'000, 2500'000'000, 5000'000'000, 10'000'000'000, 30'000'000'000};
+inline constexpr std::size_t kDurationBuckets = kDurationBounds.size() + 1;
+
+// The longest run of a loop is remembered for so long at least, and twice as long at most (ns).
+inline constexpr std::uint64_t kLagWindow = 30'000'000'000;
 
 // One worker's numbers. One writer (the worker), any reader; every field is a relaxed atomic, read
 // once and range-checked by the reader. Counters only grow during the life of one worker; the
@@ -24,14 +35,21 @@ struct alignas(64) WorkerRecord {
   std::atomic<std::int32_t> pid{0};
   // CLOCK_MONOTONIC in ns since when the loop has been running callbacks; 0 while it waits.
   Counter running_since_ns{0};
-  // Time that the loop has spent outside its wait, in ns.
+  // Time that the loop has spent outside its wait, in ns, without the present run.
   Counter busy_ns{0};
+  // The longest run in the window that began then, and in the one before it; in ns.
+  Counter lag_window_began_ns{0};
+  Counter longest_run_ns{0};
+  Counter longest_run_before_ns{0};
   Counter connections{0};           // open now
   Counter in_flight{0};             // requests whose application has not finished
   Counter connections_total{0};     // accepted
   std::array<Counter, 6> requests;  // by status class: [0] none (aborted), 1xx … 5xx
   Counter bytes_in{0};
   Counter bytes_out{0};
+  // Requests that were given to the application, by duration; not cumulative. See count_duration().
+  std::array<Counter, kDurationBuckets> durations;
+  Counter duration_sum_ns{0};
 };
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
 
@@ -60,5 +78,32 @@ class Scoreboard {
 
 // CLOCK_MONOTONIC in ns.
 std::uint64_t monotonic_ns();
+
+// ---- for the one writer; no locked instruction is needed
+
+inline void set(WorkerRecord::Counter& counter, std::uint64_t value) {
+  counter.store(value, std::memory_order_relaxed);
+}
+inline void bump(WorkerRecord::Counter& counter, std::uint64_t by = 1) {
+  set(counter, counter.load(std::memory_order_relaxed) + by);
+}
+// The loop has come back from its wait.
+inline void begin_run(WorkerRecord& record, std::uint64_t now_ns) {
+  set(record.running_since_ns, now_ns);
+}
+// It waits again.
+void end_run(WorkerRecord& record, std::uint64_t now_ns);
+// What ran so far is no lag of what follows; the present run begins anew.
+void forget_lag(WorkerRecord& record, std::uint64_t now_ns);
+void count_duration(WorkerRecord& record, std::uint64_t duration_ns);
+
+// ---- for readers, at any time
+
+// Time that the loop has been busy, with the present run. Never more than it was; less by a run for
+// the instant in which that ends.
+std::uint64_t busy_ns(const WorkerRecord& record, std::uint64_t now_ns);
+// The longest time for which the loop ran callbacks without coming back to its wait: in the last
+// kLagWindow at least, the present run included.
+std::uint64_t loop_lag_ns(const WorkerRecord& record, std::uint64_t now_ns);
 
 }  // namespace mgr::ipc

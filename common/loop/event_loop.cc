@@ -60,6 +60,7 @@ using detail::make_handle;
 
 EventLoop::EventLoop() : loop_(std::make_unique<uv_loop_s>()) {
   CHECK(uv_loop_init(loop_.get()) == 0);
+  loop_->data = nullptr;
 }
 
 EventLoop::~EventLoop() {
@@ -131,6 +132,7 @@ void FdWatcher::start(int events) {
   const auto on_event = [](uv_poll_t* poll, int status, int ready) {
     auto* block = static_cast<HandleBlock*>(poll->data);
     if (!block) return;
+    if (auto* waits = static_cast<WaitWatcher*>(poll->loop->data)) waits->woke();
     auto callback = std::move(block->poll_callback);
     callback(status, ready);
     if (poll->data) block->poll_callback = std::move(callback);
@@ -187,5 +189,23 @@ TurnWatcher::TurnWatcher(EventLoop& loop, std::function<void()> before_wait,
   uv_unref(&check_->handle);
 }
 TurnWatcher::~TurnWatcher() = default;
+
+WaitWatcher::WaitWatcher(EventLoop& loop, std::function<void()> before_wait,
+                         std::function<void()> after_wait)
+    : loop_(loop),
+      after_wait_(std::move(after_wait)),
+      turns_(
+          loop,
+          [this, before = std::move(before_wait)] {
+            waiting_ = true;
+            before();
+          },
+          [this] { woke(); }) {
+  CHECK(!loop.raw()->data);
+  loop.raw()->data = this;
+}
+WaitWatcher::~WaitWatcher() {
+  loop_.raw()->data = nullptr;
+}
 
 }  // namespace mgr

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <utility>
 
 // The libuv loop and the handles that mgr uses, behind owners (style.md: "libuv handles").
 // uv.h is included by event_loop.cc alone (and by the two files that must see a raw loop).
@@ -130,6 +131,28 @@ class TurnWatcher {
  private:
   detail::HandlePtr prepare_;
   detail::HandlePtr check_;
+};
+
+// Calls back before each wait of the loop, and after it before anything else runs: the first
+// callback of a descriptor, which libuv makes from inside its wait, or else the end of that.
+// At most one for each loop.
+class WaitWatcher {
+ public:
+  WaitWatcher(EventLoop& loop, std::function<void()> before_wait, std::function<void()> after_wait);
+  ~WaitWatcher();
+  WaitWatcher(const WaitWatcher&) = delete;
+
+ private:
+  friend class FdWatcher;
+  void woke() {
+    if (!std::exchange(waiting_, false)) return;
+    after_wait_();
+  }
+
+  EventLoop& loop_;
+  std::function<void()> after_wait_;
+  bool waiting_ = false;
+  TurnWatcher turns_;
 };
 
 }  // namespace mgr

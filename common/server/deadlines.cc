@@ -4,8 +4,6 @@
 
 namespace mgr::server {
 
-using Clock = std::chrono::steady_clock;
-
 Deadlines::Deadlines(EventLoop& loop, const Durations& durations)
     : durations_(durations),
       queues_{Queue(nobody_), Queue(nobody_), Queue(nobody_), Queue(nobody_), Queue(nobody_)},
@@ -15,11 +13,10 @@ Deadlines::~Deadlines() {
   for (const Queue& queue : queues_) CHECK(queue.empty());
 }
 
-void Deadlines::arm(Deadline& deadline, DeadlineKind kind) {
+void Deadlines::arm(Deadline& deadline, DeadlineKind kind, Clock::time_point now) {
   disarm(deadline);
   const auto index = static_cast<std::size_t>(kind);
   if (durations_[index].count() == 0) return;
-  const auto now = Clock::now();
   deadline.kind_ = kind;
   deadline.at_ = now + durations_[index];
   Deadline& ends = queues_[index].ends;

@@ -43,14 +43,17 @@ class Deadline {
 // A Deadline must be disarmed before it or this object is destroyed.
 class Deadlines {
  public:
+  using Clock = std::chrono::steady_clock;
   using Durations = std::array<std::chrono::milliseconds, kDeadlineKinds>;
 
   Deadlines(EventLoop& loop, const Durations& durations);
   ~Deadlines();
   Deadlines(const Deadlines&) = delete;
 
-  // (Re)arms; a kind whose duration is 0 is switched off: disarms.
-  void arm(Deadline& deadline, DeadlineKind kind);
+  // (Re)arms; a kind whose duration is 0 is switched off: disarms. `now` saves reading the clock
+  // where the caller just did.
+  void arm(Deadline& deadline, DeadlineKind kind) { arm(deadline, kind, Clock::now()); }
+  void arm(Deadline& deadline, DeadlineKind kind, Clock::time_point now);
   void disarm(Deadline& deadline);
 
  private:
@@ -64,14 +67,14 @@ class Deadlines {
   };
 
   void on_timer();
-  void expire(Queue& queue, std::chrono::steady_clock::time_point now);
-  void wake_at(std::chrono::steady_clock::time_point at, std::chrono::steady_clock::time_point now);
+  void expire(Queue& queue, Clock::time_point now);
+  void wake_at(Clock::time_point at, Clock::time_point now);
 
   Nobody nobody_;
   Durations durations_;
   std::array<Queue, kDeadlineKinds> queues_;
   Timer timer_;
-  std::chrono::steady_clock::time_point wake_;
+  Clock::time_point wake_;
 };
 
 }  // namespace mgr::server

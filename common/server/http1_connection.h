@@ -72,13 +72,16 @@ class Http1Connection final : private SocketOwner, private DeadlineOwner {
   void settle();
   void continue_reading();
   void await_body();
-  void next_request();
+  void next_request(Deadlines::Clock::time_point now = Deadlines::Clock::now());
   void refuse(Refusal refusal);
   void break_body(Refusal refusal);
   void finish();
   void to_linger();
   void close();
-  void record_request(const Http1Exchange& exchange);
+  // Counts and logs what ends now.
+  void record_request(const Http1Exchange& exchange,
+                      Deadlines::Clock::time_point now = Deadlines::Clock::now());
+  void record_duration(const Http1Exchange& exchange, Deadlines::Clock::time_point now);
   void answer(Refusal refusal, AccessRecord record);
 
   Context& context_;

@@ -36,9 +36,10 @@ std::string_view find_field(const Request& request, std::string_view name) {
 }  // namespace
 
 void Http1Exchange::begin(Http1Connection& connection, const PeerRef& peer,
-                          const ForwardedPolicy& policy) {
+                          const ForwardedPolicy& policy, std::uint64_t turn_began_ns) {
   connection_ = &connection;
   peer_ = peer;
+  began_ns_ = turn_began_ns;
   head_.describe(request_);
   request_.scheme = "http";
   request_.client = peer_->client.is_unix ? nullptr : &peer_->client;

@@ -49,8 +49,10 @@ class Http1Exchange final : public Exchange {
 
   // ---- for the connection
   RequestHead& head() { return head_; }
-  // The head is complete.
-  void begin(Http1Connection& connection, const PeerRef& peer, const ForwardedPolicy& policy);
+  // The head is complete. `turn_began_ns`: when the loop's present turn began; 0: unknown.
+  void begin(Http1Connection& connection, const PeerRef& peer, const ForwardedPolicy& policy,
+             std::uint64_t turn_began_ns);
+  std::uint64_t began_ns() const { return began_ns_; }
   void append_body(std::string_view data) { body_.append(data); }
   void end_body() { body_complete_ = true; }
   void tell_body();
@@ -80,6 +82,7 @@ class Http1Exchange final : public Exchange {
   ExchangePool& pool_;
   Http1Connection* connection_ = nullptr;
   PeerRef peer_;
+  std::uint64_t began_ns_ = 0;
   ExchangeObserver* observer_ = nullptr;
 
   RequestHead head_;

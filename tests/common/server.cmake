@@ -3,6 +3,7 @@ mgr_common_test(server_test
   server/basics_test.cc
   server/connection_test.cc
   server/disconnects_test.cc
+  server/durations_test.cc
   server/forwarded_test.cc
   server/fuzz_test.cc
   server/listener_test.cc

@@ -6,6 +6,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <array>
+
 #include "common/ipc/scoreboard.h"
 
 namespace mgr::worker {
@@ -17,9 +19,11 @@ using std::chrono::milliseconds;
 class Hello final : public server::Application {
  public:
   void on_request(server::Exchange& exchange) noexcept override {
+    if (takes.count() > 0) ::usleep(static_cast<useconds_t>(takes.count() * 1000));
     exchange.respond(200, "text/plain", "hello");
     exchange.release();
   }
+  milliseconds takes{0};
 };
 
 class RecordingHost final : public Host {
@@ -73,6 +77,26 @@ class WorkerTest : public testing::Test {
     ipc::Listen message;
     message.entries.push_back({1, "127.0.0.1:0", false});
     order(message, {socket.get()});
+    listening = std::move(socket);
+  }
+
+  // One request and its response.
+  void get() {
+    sockaddr_in address{};
+    socklen_t length = sizeof address;
+    ASSERT_EQ(::getsockname(listening.get(), reinterpret_cast<sockaddr*>(&address), &length), 0);
+    const UniqueFd client(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    ASSERT_EQ(::connect(client.get(), reinterpret_cast<sockaddr*>(&address), length), 0);
+    const std::string_view request = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    ASSERT_EQ(::send(client.get(), request.data(), request.size(), 0),
+              static_cast<ssize_t>(request.size()));
+    std::array<char, 1024> answer;
+    ssize_t received = -1;
+    for (int i = 0; i < 200 && received < 0; ++i) {
+      worker->run(milliseconds(10));
+      received = ::recv(client.get(), answer.data(), answer.size(), MSG_DONTWAIT);
+    }
+    ASSERT_GT(received, 0);
   }
 
   Result<ipc::Scoreboard> board = ipc::Scoreboard::create();
@@ -80,6 +104,7 @@ class WorkerTest : public testing::Test {
   Settings settings;
   Hello application;
   RecordingHost host;
+  UniqueFd listening;
   std::optional<ipc::Channel> supervisor;
   std::optional<Worker> worker;
 };
@@ -176,6 +201,18 @@ TEST_F(WorkerTest, RunReturnsWhenTheWatchedDescriptorIsReadable) {
   worker->watch(-1);
   worker->run(milliseconds(0));
   EXPECT_FALSE(worker->take_watched_ready());
+}
+
+TEST_F(WorkerTest, CountsWhatTheCallbacksOfDescriptorsTakeAsBusyTimeAndLag) {
+  worker->booted("asgi");
+  listen();
+  application.takes = milliseconds(50);
+  const ipc::WorkerRecord& record = board->record(0);
+  const auto before = ipc::busy_ns(record, ipc::monotonic_ns());
+  get();
+  EXPECT_GE(ipc::busy_ns(record, ipc::monotonic_ns()) - before, 50'000'000u);
+  EXPECT_GE(ipc::loop_lag_ns(record, ipc::monotonic_ns()), 50'000'000u);
+  EXPECT_EQ(record.durations[7].load(), 1u) << "50 to 100 ms";
 }
 
 TEST_F(WorkerTest, AccountsForItsBusyTimeInTheScoreboard) {

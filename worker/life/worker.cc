@@ -33,7 +33,7 @@ Worker::Worker(Identity identity, const Settings& settings, server::Application&
       host_(host),
       log_(log) {
   record_.pid.store(::getpid(), std::memory_order_relaxed);
-  record_.running_since_ns.store(ipc::monotonic_ns(), std::memory_order_relaxed);
+  ipc::begin_run(record_, ipc::monotonic_ns());
   auto last_resort = LastResort::create(identity.supervisor, graceful_timeout_ + kLastResortSlack);
   if (last_resort) {
     last_resort_.emplace(std::move(*last_resort));
@@ -48,8 +48,9 @@ Worker::Worker(Identity identity, const Settings& settings, server::Application&
   channel_watcher_->start(FdWatcher::kReadable);
   timeout_.emplace(loop_, [this] { wake(); });
   deadline_.emplace(loop_, [this] { step(Event::deadline); });
-  turns_.emplace(
-      loop_, [this] { before_wait(); }, [this] { after_wait(); });
+  waits_.emplace(
+      loop_, [this] { ipc::end_run(record_, ipc::monotonic_ns()); },
+      [this] { ipc::begin_run(record_, ipc::monotonic_ns()); });
   CHECK(!worker_of_this_process);
   worker_of_this_process = this;
   static const int registered =
@@ -60,7 +61,7 @@ Worker::Worker(Identity identity, const Settings& settings, server::Application&
 
 Worker::~Worker() {
   worker_of_this_process = nullptr;
-  record_.running_since_ns.store(0, std::memory_order_relaxed);
+  ipc::end_run(record_, ipc::monotonic_ns());
 }
 
 // A signal for the new process that came before its dispositions are the default again would be
@@ -88,6 +89,8 @@ void Worker::after_fork_in_child() noexcept {
 void Worker::booted(const std::string& interface) {
   if (state_ != State::booting) return;
   step(Event::booted);
+  // A start-up that blocks delays no request.
+  ipc::forget_lag(record_, ipc::monotonic_ns());
   send(ipc::Ready{interface});
 }
 
@@ -126,17 +129,6 @@ void Worker::watch(int fd) {
 
 std::chrono::milliseconds Worker::time_to_leave() const {
   return std::max(leave_by_ - loop_.now(), std::chrono::milliseconds(0));
-}
-
-void Worker::before_wait() {
-  const std::uint64_t since = record_.running_since_ns.load(std::memory_order_relaxed);
-  const std::uint64_t busy = record_.busy_ns.load(std::memory_order_relaxed);
-  record_.busy_ns.store(busy + ipc::monotonic_ns() - since, std::memory_order_relaxed);
-  record_.running_since_ns.store(0, std::memory_order_relaxed);
-}
-
-void Worker::after_wait() {
-  record_.running_since_ns.store(ipc::monotonic_ns(), std::memory_order_relaxed);
 }
 
 void Worker::on_channel() {
@@ -275,6 +267,10 @@ void Worker::tighten_deadline() {
 }
 
 void Worker::leave(Leave how) {
+  if (how == Leave::cut && server_->in_flight() > 0) {
+    log_.warning("requests cut, as graceful_timeout is over: {}; the worker leaves",
+                 server_->in_flight());
+  }
   if (how != Leave::shut_down) {
     server_->remove_all_listeners(server::Server::Queued::leave);
     server_->close_connections();

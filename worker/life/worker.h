@@ -85,8 +85,6 @@ class Worker {
   void stop_accepting();
   void send(const ipc::WorkerMessage& message, UniqueFd attachment = {});
   void flush();
-  void before_wait();
-  void after_wait();
   static void before_fork() noexcept;
   static void after_fork_in_parent() noexcept;
   static void after_fork_in_child() noexcept;
@@ -114,7 +112,7 @@ class Worker {
   std::optional<FdWatcher> watched_;
   std::optional<Timer> timeout_;
   std::optional<Timer> deadline_;
-  std::optional<TurnWatcher> turns_;
+  std::optional<WaitWatcher> waits_;
   std::deque<Outgoing> unsent_;
   std::chrono::milliseconds leave_by_{0};  // on the loop's clock
   bool woken_ = false;

@@ -5,6 +5,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <thread>
+
 namespace mgr::ipc {
 namespace {
 
@@ -61,6 +64,113 @@ TEST(Scoreboard, has_a_place_for_each_record_and_no_more) {
   EXPECT_DEATH(board.record(kScoreboardRecords), "CHECK failed");
   EXPECT_DEATH(board.record(-1), "CHECK failed");
   EXPECT_EQ(reinterpret_cast<std::uintptr_t>(&board.record(1)) % 64, 0u);
+}
+
+class Run : public testing::Test {
+ protected:
+  static constexpr std::uint64_t kSecond = 1'000'000'000;
+  // The loop ran from `from` to `to`, in seconds.
+  void ran(std::uint64_t from, std::uint64_t to) {
+    begin_run(record, from * kSecond);
+    end_run(record, to * kSecond);
+  }
+  std::uint64_t busy_at(std::uint64_t second) const {
+    return busy_ns(record, second * kSecond) / kSecond;
+  }
+  std::uint64_t lag_at(std::uint64_t second) const {
+    return loop_lag_ns(record, second * kSecond) / kSecond;
+  }
+  WorkerRecord record;
+};
+
+TEST_F(Run, adds_to_the_busy_time_while_it_lasts_and_once_when_it_ends) {
+  begin_run(record, 100 * kSecond);
+  EXPECT_EQ(busy_at(103), 3u);
+  end_run(record, 104 * kSecond);
+  EXPECT_EQ(busy_at(109), 4u);
+  ran(110, 111);
+  EXPECT_EQ(busy_at(120), 5u);
+}
+
+TEST_F(Run, is_lag_that_grows_while_it_lasts) {
+  ran(100, 101);
+  EXPECT_EQ(lag_at(102), 1u);
+  begin_run(record, 103 * kSecond);
+  EXPECT_EQ(lag_at(110), 7u);
+  EXPECT_EQ(lag_at(1103), 1000u);
+}
+
+TEST_F(Run, that_was_the_longest_is_lag_for_thirty_seconds_at_least_and_sixty_at_most) {
+  ran(100, 105);
+  for (std::uint64_t second = 106; second < 200; second += 2) {
+    ran(second, second + 1);
+    if (second <= 134) EXPECT_EQ(lag_at(second + 1), 5u) << second;
+    if (second >= 165) EXPECT_EQ(lag_at(second + 1), 1u) << second;
+  }
+}
+
+TEST_F(Run, of_a_loop_that_fell_asleep_is_forgotten_too) {
+  ran(100, 105);
+  EXPECT_EQ(lag_at(134), 5u);
+  EXPECT_EQ(lag_at(165), 0u);
+  ran(300, 301);
+  EXPECT_EQ(lag_at(302), 1u);
+}
+
+TEST_F(Run, of_the_start_up_is_busy_time_and_no_lag) {
+  begin_run(record, 100 * kSecond);
+  forget_lag(record, 120 * kSecond);
+  EXPECT_EQ(lag_at(121), 1u);
+  EXPECT_EQ(busy_at(121), 21u);
+}
+
+TEST_F(Run, that_began_in_the_future_or_never_counts_for_nothing) {
+  record.running_since_ns.store(500 * kSecond);
+  EXPECT_EQ(busy_at(400), 0u);
+  EXPECT_EQ(lag_at(400), 0u);
+  record.running_since_ns.store(0);
+  end_run(record, 400 * kSecond);
+  EXPECT_EQ(busy_at(400), 0u);
+}
+
+TEST_F(Run, is_never_counted_twice_by_a_reader_in_another_thread) {
+  constexpr int kRuns = 200'000;
+  std::atomic<bool> over = false;
+  std::atomic<std::uint64_t> clock = 1;
+  std::uint64_t most = 0;
+  std::thread reader([&] {
+    while (!over) {
+      // All time is busy time here, so that more than has passed is a run counted twice.
+      const std::uint64_t now = clock.load();
+      const std::uint64_t busy = busy_ns(record, now);
+      const std::uint64_t passed = clock.load();
+      most = std::max(most, busy > passed ? busy - passed : 0);
+    }
+  });
+  for (int i = 0; i < kRuns; ++i) {
+    begin_run(record, clock);
+    clock += 1000;
+    end_run(record, clock);
+  }
+  over = true;
+  reader.join();
+  EXPECT_EQ(busy_ns(record, clock), kRuns * 1000u);
+  EXPECT_EQ(most, 0u);
+}
+
+TEST(Duration, falls_into_the_bucket_whose_bound_it_does_not_exceed) {
+  WorkerRecord record;
+  for (const std::uint64_t bound : kDurationBounds) {
+    count_duration(record, bound);
+    count_duration(record, bound + 1);
+  }
+  EXPECT_EQ(record.durations.front().load(), 1u);
+  for (std::size_t i = 1; i < kDurationBounds.size(); ++i)
+    EXPECT_EQ(record.durations[i].load(), 2u);
+  EXPECT_EQ(record.durations.back().load(), 1u);
+  std::uint64_t sum = 0;
+  for (const std::uint64_t bound : kDurationBounds) sum += 2 * bound + 1;
+  EXPECT_EQ(record.duration_sum_ns.load(), sum);
 }
 
 TEST(MonotonicClock, goes_forward_in_nanoseconds) {

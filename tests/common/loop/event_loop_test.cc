@@ -204,5 +204,20 @@ TEST(TurnWatcher, calls_before_and_after_each_wait) {
   EXPECT_NE(order.find('t'), std::string::npos);
 }
 
+TEST(WaitWatcher, tells_the_end_of_the_wait_before_the_callback_of_a_descriptor) {
+  EventLoop loop;
+  std::string order;
+  SocketPair pair;
+  WaitWatcher waits(
+      loop, [&] { order += 'b'; }, [&] { order += 'a'; });
+  FdWatcher watcher(loop, pair.one.get(), [&](int, int) { order += 'd'; });
+  watcher.start(FdWatcher::kReadable);
+  loop.run_nowait();
+  EXPECT_EQ(order, "ba");
+  ASSERT_EQ(::write(pair.other.get(), "x", 1), 1);
+  loop.run_once();
+  EXPECT_EQ(order, "babad");
+}
+
 }  // namespace
 }  // namespace mgr
