@@ -11,10 +11,12 @@ namespace mgr::manager {
 
 void Lifecycle::reload(std::function<Result<Prepared>()> prepare, Done done) {
   if (phase_ == Phase::draining || phase_ == Phase::stopping) {
+    ++reloads_refused_;
     return done({.ok = false, .message = "refused: the supervisor is stopping"});
   }
   for (const auto& change : changes_) {
     if (std::holds_alternative<Reload>(change)) {
+      ++reloads_refused_;
       return done({.ok = false, .conflict = true, .message = "refused: a reload is under way"});
     }
   }
@@ -60,6 +62,7 @@ void Lifecycle::advance_changes() {
 void Lifecycle::refuse_all(const std::string& why) {
   auto changes = std::exchange(changes_, {});
   for (auto& change : changes) {
+    if (std::holds_alternative<Reload>(change)) ++reloads_refused_;
     std::visit([&](auto& c) { c.done({.ok = false, .message = "interrupted: " + why}); }, change);
   }
 }
@@ -88,6 +91,7 @@ bool Lifecycle::begin(Reload& reload) {
     Failure failure{"configuration", prepared.error().message(), "", 78};
     log_.error("reload refused: {}; the running generation serves on", failure.error);
     last_reload_ = LastReload{false, failure, Millis(0)};
+    ++reloads_refused_;
     reload.done({.ok = false, .message = "refused", .failure = failure});
     return true;
   }
@@ -223,8 +227,10 @@ void Lifecycle::fail_reload(Reload& reload, Failure failure) {
       const WorkerId replaced = slot.current;
       slot.current = std::exchange(slot.held, 0);
       slot.wanted_epoch = held->epoch;
+      find(slot.current)->replaced_by.reset();
       apply(*find(slot.current), WorkerEvent::serve);
       assign_sockets();
+      if (Worker* back = find(replaced)) back->replaced_by = RestartReason::reload;
       if (replaced) retire(replaced);
     } else if (current && current->epoch != reload.epoch) {
       slot.wanted_epoch = current->epoch;  // not replaced yet
@@ -245,6 +251,7 @@ bool Lifecycle::finish_rollback(Reload& reload) {
   }
   drop_generation(reload.new_generation);
   const Generation* old = generation();
+  ++reloads_rolled_back_;
   last_reload_ = LastReload{false, reload.failure, world_.now() - reload.began};
   Outcome outcome{.ok = false,
                   .message = fmt::format("rolled back: generation {} serves", old->number),

@@ -1,7 +1,6 @@
 #include "manager/supervisor/lifecycle.h"
 
 #include <signal.h>
-#include <sys/wait.h>
 
 #include <algorithm>
 
@@ -78,7 +77,7 @@ void Lifecycle::on_mold_message(MoldId id, const ipc::MoldMessage& message, std:
       worker->failure = Failure{"fork", fork_failed->error, "", 1};
       const Worker gone = *worker;
       apply(*worker, WorkerEvent::fork_failed);
-      worker_gone(gone, "could not be forked: " + fork_failed->error, false);
+      worker_gone(gone, {"could not be forked: " + fork_failed->error, RestartReason::not_forked});
     }
   }
   step();
@@ -125,11 +124,8 @@ bool Lifecycle::on_exit(pid_t pid, int status) {
   for (auto& [id, worker] : workers_) {
     if (worker.pid != pid) continue;
     const Worker gone = worker;
-    const std::int64_t oom_kills = world_.oom_kills();
-    const bool outside = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL && oom_kills >= 0 &&
-                         oom_kills == gone.oom_kills_before;
     apply(worker, WorkerEvent::exited);
-    worker_gone(gone, describe_exit(status), outside);
+    worker_gone(gone, ending_of(status, gone.oom_kills_before, world_.oom_kills()));
     step();
     return true;
   }
@@ -251,6 +247,9 @@ void Lifecycle::promote(Slot& slot) {
   assign_sockets();
   Worker* replaced = find(old);
   if (!replaced) return;
+  replaced->replaced_by = replaced->generation == find(slot.current)->generation
+                              ? RestartReason::restart
+                              : RestartReason::reload;
   const Reload* reload = active_reload();
   const Generation* generation = find_generation(replaced->generation);
   const bool may_return = reload && reload->step != Reload::Step::rolling_back && generation &&

@@ -13,6 +13,7 @@
 #include "common/base/log.h"
 #include "common/settings/settings.h"
 #include "manager/supervisor/backoff.h"
+#include "manager/supervisor/restarts.h"
 #include "manager/supervisor/times.h"
 #include "manager/supervisor/worker_state.h"
 #include "manager/supervisor/world.h"
@@ -79,6 +80,8 @@ struct Worker {
   bool stopped_accepting = false;  // said so after Hold or Drain
   std::optional<Failure> failure;
   std::int64_t oom_kills_before = -1;
+  std::optional<RestartReason> replaced_by = {};  // reload or restart, once a successor serves
+  std::optional<RestartReason> killed_for = {};   // by us, because its time was over
 };
 
 // A place for a worker. `wanted_epoch` and `wanted_generation` say which load should serve it; a
@@ -156,6 +159,11 @@ class Lifecycle {
     Millis duration{0};
   };
   const std::optional<LastReload>& last_reload() const { return last_reload_; }
+  // Reloads that came to nothing: rolled back, or never begun (and interrupted by a stop).
+  int reloads_rolled_back() const { return reloads_rolled_back_; }
+  int reloads_refused() const { return reloads_refused_; }
+  // Workers replaced or started again since the start, by RestartReason.
+  const RestartCounts& restarts() const { return restarts_; }
   const std::vector<Slot>& slots() const { return slots_; }
   const std::map<WorkerId, Worker>& workers() const { return workers_; }
   const std::map<MoldId, Mold>& molds() const { return molds_; }
@@ -214,7 +222,8 @@ class Lifecycle {
   void retire(WorkerId id);
   void forget(WorkerId id);
   void kill_worker(Worker& worker);
-  void worker_gone(const Worker& worker, const std::string& how, bool outside);
+  void worker_gone(const Worker& worker, const Ending& ending);
+  void count_restart(const Worker& worker, const Ending& ending, bool told);
   void first_ready();
 
   // molds.cc
@@ -272,14 +281,14 @@ class Lifecycle {
   std::vector<Slot> slots_;
   std::deque<Change> changes_;
   int reloads_ = 0;
+  int reloads_rolled_back_ = 0;
+  int reloads_refused_ = 0;
+  RestartCounts restarts_{};
   std::optional<LastReload> last_reload_;
   std::vector<std::function<void()>> on_stopped_;
   std::vector<int> active_slots_;
   bool stepping_ = false;
   bool step_again_ = false;
 };
-
-// "killed by signal 9 (Killed)", "exit status 3".
-std::string describe_exit(int status);
 
 }  // namespace mgr::manager

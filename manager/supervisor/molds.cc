@@ -81,7 +81,7 @@ void Lifecycle::mold_gone(MoldId id, const std::string& how) {
   molds_.erase(it);
   for (const auto& orphan : orphans) {
     forget(orphan.id);
-    worker_gone(orphan, "its mold died before it was forked", true);
+    worker_gone(orphan, {"its mold died before it was forked", RestartReason::not_forked, true});
   }
 }
 

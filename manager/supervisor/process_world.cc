@@ -191,11 +191,14 @@ int ProcessWorld::take_record() {
   const int record = free_records_.back();
   free_records_.pop_back();
   scoreboard_.clear(record);
+  totals_.open(record);
   return record;
 }
 
 void ProcessWorld::return_record(int record) {
-  if (record >= 0) free_records_.push_back(record);
+  if (record < 0) return;
+  totals_.close(record, ipc::monotonic_ns());
+  free_records_.push_back(record);
 }
 
 std::int64_t ProcessWorld::oom_kills() {

@@ -12,6 +12,7 @@
 #include "common/loop/event_loop.h"
 #include "manager/supervisor/active_clock.h"
 #include "manager/supervisor/listeners.h"
+#include "manager/supervisor/totals.h"
 #include "manager/supervisor/world.h"
 
 namespace mgr::manager {
@@ -64,6 +65,7 @@ class ProcessWorld final : public World {
                Options options);
   void set_events(Events events) { events_ = std::move(events); }
   const ipc::Scoreboard& scoreboard() const { return scoreboard_; }
+  Totals& totals() { return totals_; }
 
   std::chrono::milliseconds now() override;
   void wake_at(std::chrono::milliseconds when) override;
@@ -89,6 +91,7 @@ class ProcessWorld final : public World {
   Log& log_;
   Listeners& listeners_;
   ipc::Scoreboard scoreboard_;
+  Totals totals_{scoreboard_};
   Options options_;
   Events events_;
   ActiveClock clock_;

@@ -1,21 +1,10 @@
 // One worker of the book: its start, what its transitions do, its end.
 
 #include <signal.h>
-#include <sys/wait.h>
-
-#include <cstring>
 
 #include "manager/supervisor/lifecycle.h"
 
 namespace mgr::manager {
-
-std::string describe_exit(int status) {
-  if (WIFSIGNALED(status)) {
-    return fmt::format("killed by signal {} ({}){}", WTERMSIG(status), strsignal(WTERMSIG(status)),
-                       WCOREDUMP(status) ? ", core dumped" : "");
-  }
-  return fmt::format("exit status {}", WEXITSTATUS(status));
-}
 
 WorkerId Lifecycle::start_worker(int slot, int generation_key, std::uint64_t epoch) {
   Generation* generation = find_generation(generation_key);
@@ -106,8 +95,11 @@ void Lifecycle::apply(Worker& worker, WorkerEvent event) {
                         seconds(generation ? generation->settings->boot_timeout : Millis(0)),
                         loaded ? "its lifespan start-up" : "its import or its lifespan start-up"),
             "", 3};
+        worker.killed_for = RestartReason::boot_timeout;
         note_failure(worker, *worker.failure);
       } else {
+        worker.killed_for =
+            worker.failure ? RestartReason::boot_failed : RestartReason::graceful_timeout;
         log_.warning("worker {} (pid {}) has not left within its time; it is killed", worker.slot,
                      worker.pid);
       }
@@ -135,7 +127,7 @@ void Lifecycle::kill_worker(Worker& worker) {
     // Neither pid nor mold: it never came to be, or leaves when its channel closes.
     const Worker gone = worker;
     forget(worker.id);
-    worker_gone(gone, "it never appeared", false);
+    worker_gone(gone, {"it never appeared", RestartReason::not_forked});
   }
 }
 
@@ -167,7 +159,8 @@ void Lifecycle::forget(WorkerId id) {
 }
 
 // `worker` is a copy: it is out of the book already.
-void Lifecycle::worker_gone(const Worker& worker, const std::string& how, bool outside) {
+void Lifecycle::worker_gone(const Worker& worker, const Ending& ending) {
+  const std::string& how = ending.how;
   Slot* slot = static_cast<std::size_t>(worker.slot) < slots_.size()
                    ? &slots_[static_cast<std::size_t>(worker.slot)]
                    : nullptr;
@@ -186,6 +179,7 @@ void Lifecycle::worker_gone(const Worker& worker, const std::string& how, bool o
   if (told) {
     log_.info("worker {} (pid {}, generation {}) left: {}", worker.slot, worker.pid, worker.number,
               how);
+    if (worker.replaced_by || was_current) count_restart(worker, ending, told);
     return;
   }
   const bool never_ready = worker.ready_at.count() < 0;
@@ -208,11 +202,12 @@ void Lifecycle::worker_gone(const Worker& worker, const std::string& how, bool o
   const Generation* generation = find_generation(slot->wanted_generation);
   if (!generation) return;
   const Millis pause =
-      slot->backoff.died(lived, outside ? Backoff::Cause::outside : Backoff::Cause::own,
+      slot->backoff.died(lived, ending.outside ? Backoff::Cause::outside : Backoff::Cause::own,
                          generation->settings->crash_backoff);
   slot->retry_at = world_.now() + pause;
   slot->last_exit = worker.failure ? failure.stage + ": " + failure.error : how;
   if (was_current) ++slot->restarts;
+  count_restart(worker, ending, told);
   const std::string then =
       pause.count() == 0 ? "a new one starts now" : "a new one starts in " + seconds(pause);
   if (worker.failure) {
@@ -226,6 +221,20 @@ void Lifecycle::worker_gone(const Worker& worker, const std::string& how, bool o
                            : fmt::format("{} ms after it was ready", lived.count()),
                how, then);
   }
+}
+
+// One reason for each worker: the most serious.
+void Lifecycle::count_restart(const Worker& worker, const Ending& ending, bool told) {
+  if (phase_ == Phase::stopping) return;
+  RestartReason reason = ending.reason;
+  if (worker.killed_for) {
+    reason = *worker.killed_for;
+  } else if (told && ending.clean) {
+    reason = worker.replaced_by.value_or(reason);
+  } else if (!told && worker.ready_at.count() < 0 && reason != RestartReason::not_forked) {
+    reason = RestartReason::boot_failed;
+  }
+  ++restarts_[static_cast<std::size_t>(reason)];
 }
 
 // The first worker of all is ready: clients may come.
