@@ -52,7 +52,8 @@ struct Log::Impl {
   std::string who;
   // Local time with offset: "2026-11-22 01:40:00.123 +00:00".
   spdlog::pattern_formatter time{"%Y-%m-%d %H:%M:%S.%e %z", spdlog::pattern_time_type::local, ""};
-  std::uint64_t dropped = 0;
+  std::uint64_t dropped = 0;  // since the last one that went through
+  std::uint64_t dropped_ever = 0;
 
   std::string render(LogLevel at, std::string_view message) {
     spdlog::memory_buf_t stamp;
@@ -95,6 +96,11 @@ struct Log::Impl {
     return true;
   }
 
+  void drop() {
+    ++dropped;
+    ++dropped_ever;
+  }
+
   bool is_pipe() const {
     struct stat info {};
     return ::fstat(fd, &info) == 0 && !S_ISREG(info.st_mode);
@@ -118,6 +124,9 @@ void Log::set_level(LogLevel level) {
 bool Log::enabled(LogLevel level) const {
   return level >= impl_->level;
 }
+std::uint64_t Log::dropped() const {
+  return impl_->dropped_ever;
+}
 
 void Log::write(LogLevel level, std::string_view message) const {
   if (!enabled(level)) return;
@@ -127,12 +136,12 @@ void Log::write(LogLevel level, std::string_view message) const {
                                                      "the log did not take them",
                                                      impl_->dropped));
     if (!impl_->put(lost)) {
-      ++impl_->dropped;
+      impl_->drop();
       return;
     }
     impl_->dropped = 0;
   }
-  if (!impl_->put(impl_->render(level, message))) ++impl_->dropped;
+  if (!impl_->put(impl_->render(level, message))) impl_->drop();
 }
 
 }  // namespace mgr

@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -30,6 +31,8 @@ class Log {
   void set_who(std::string who);
   void set_level(LogLevel level);
   bool enabled(LogLevel level) const;
+  // Records that the descriptor did not take, since the beginning.
+  std::uint64_t dropped() const;
 
   // One record. A message of several lines stays one record (text: as it is; json: escaped).
   void write(LogLevel level, std::string_view message) const;

@@ -94,6 +94,7 @@ TEST_F(Logs, never_wait_for_a_pipe_and_say_how_much_was_lost) {
   EXPECT_NE(text.find("2 log records were lost before this one"), std::string::npos) << text;
   EXPECT_LT(text.find("lost before"), text.find("back"));
   EXPECT_EQ(text.find("lost too"), std::string::npos);
+  EXPECT_EQ(to.dropped(), 2u);
 }
 
 TEST_F(Logs, write_a_long_record_to_a_pipe_whole) {
