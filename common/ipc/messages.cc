@@ -114,7 +114,7 @@ json to_json(const Hold&) {
 }
 json to_json(const Drain& m) {
   json object = base("drain");
-  object["take_queued"] = m.take_queued;
+  object["last"] = m.last;
   object["timeout_ms"] = m.timeout_ms;
   return object;
 }
@@ -258,7 +258,7 @@ Result<WorkerCommand> decode_worker_command(std::string_view text) {
         if (type == "release") return Release{o.at("ids").get<std::vector<std::uint64_t>>()};
         if (type == "hold") return Hold{};
         if (type == "drain") {
-          return Drain{o.at("take_queued").get<bool>(), o.at("timeout_ms").get<std::int64_t>()};
+          return Drain{o.at("last").get<bool>(), o.at("timeout_ms").get<std::int64_t>()};
         }
         if (type == "quit") return Quit{};
         if (type == "try_accept") return TryAccept{};

@@ -105,7 +105,8 @@ struct Hold {};
 // Leave gracefully: stop accepting (after taking what is queued, if nobody else will), answer
 // StoppedAccepting, finish, run lifespan shutdown, exit 0.
 struct Drain {
-  bool take_queued = false;
+  // Nobody serves after this worker: it takes what is queued, and parts from idle connections soon.
+  bool last = false;
   std::int64_t timeout_ms = 30000;  // when to cut what still runs
 };
 // Leave now: close connections, no lifespan, exit 0.

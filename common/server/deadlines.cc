@@ -6,7 +6,8 @@ namespace mgr::server {
 
 Deadlines::Deadlines(EventLoop& loop, const Durations& durations)
     : durations_(durations),
-      queues_{Queue(nobody_), Queue(nobody_), Queue(nobody_), Queue(nobody_), Queue(nobody_)},
+      queues_{Queue(nobody_), Queue(nobody_), Queue(nobody_),
+              Queue(nobody_), Queue(nobody_), Queue(nobody_)},
       timer_(loop, [this] { on_timer(); }) {}
 
 Deadlines::~Deadlines() {
@@ -25,6 +26,12 @@ void Deadlines::arm(Deadline& deadline, DeadlineKind kind, Clock::time_point now
   ends.previous_->next_ = &deadline;
   ends.previous_ = &deadline;
   wake_at(deadline.at_, now);
+}
+
+void Deadlines::arm_sooner(Deadline& deadline, DeadlineKind kind) {
+  const auto now = Clock::now();
+  const auto at = now + durations_[static_cast<std::size_t>(kind)];
+  if (!deadline.armed() || at < deadline.at_) arm(deadline, kind, now);
 }
 
 void Deadlines::disarm(Deadline& deadline) {

@@ -8,8 +8,8 @@
 namespace mgr::server {
 
 // What a connection may be waiting for; each kind has one duration for the whole server.
-enum class DeadlineKind { header, body, keep_alive, linger, write };
-inline constexpr std::size_t kDeadlineKinds = 5;
+enum class DeadlineKind { header, body, keep_alive, linger, write, parting };
+inline constexpr std::size_t kDeadlineKinds = 6;
 
 class DeadlineOwner {
  public:
@@ -54,6 +54,8 @@ class Deadlines {
   // where the caller just did.
   void arm(Deadline& deadline, DeadlineKind kind) { arm(deadline, kind, Clock::now()); }
   void arm(Deadline& deadline, DeadlineKind kind, Clock::time_point now);
+  // As arm(), unless what is armed comes sooner.
+  void arm_sooner(Deadline& deadline, DeadlineKind kind);
   void disarm(Deadline& deadline);
 
  private:

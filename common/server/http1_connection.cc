@@ -229,6 +229,12 @@ void Http1Connection::on_eof() {
   }
 }
 
+void Http1Connection::part() {
+  if (state_ == State::idle && socket_.unsent() == 0) {
+    context_.deadlines.arm_sooner(reading_, DeadlineKind::parting);
+  }
+}
+
 // A peer that will send no more and has been answered is let go.
 void Http1Connection::settle() {
   if (state_ == State::idle && eof_ && pending_.empty()) finish();

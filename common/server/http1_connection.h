@@ -31,6 +31,8 @@ class Http1Connection final : private SocketOwner, private DeadlineOwner {
 
   std::size_t index = 0;  // in Connections
 
+  // If it is idle: finishes after a second of silence at most, whatever keep_alive says.
+  void part();
   // Cuts it at once.
   void cut();
   void close_in_forked_child() noexcept { socket_.close_in_forked_child(); }

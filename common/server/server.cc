@@ -157,6 +157,10 @@ void Server::drain(std::function<void()> on_idle) {
   impl_->one_gone();
 }
 
+void Server::part_from_idle() {
+  for (const auto& connection : impl_->context.connections.open()) connection->part();
+}
+
 void Server::close_connections() {
   while (impl_->context.connections.size() > 0) impl_->context.connections.open().back()->cut();
 }

@@ -73,6 +73,9 @@ class Server {
   // keep-alive timer, one that has sent nothing yet to its header timer (design: a drain adds no
   // race that idling did not have).
   void drain(std::function<void()> on_idle);
+  // Finishes connections that are idle now after a second of silence at most: for the end of the
+  // service, where nobody answers what their clients would send next. After drain().
+  void part_from_idle();
   // Cuts every connection now (observers hear on_disconnect).
   void close_connections();
 

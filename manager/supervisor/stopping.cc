@@ -41,9 +41,13 @@ void Lifecycle::begin_stopping(Stop kind) {
   phase_ = Phase::stopping;
   refuse_all("the supervisor is stopping");
   const Generation* generation = find_generation(generation_);
+  const Millis graceful = generation ? generation->settings->graceful_timeout : Millis(0);
   if (listening_ && kind == Stop::graceful) {
-    log_.info("stopping: requests in flight have {} to finish",
-              seconds(generation ? generation->settings->graceful_timeout : Millis(0)));
+    log_.info("stopping: requests in flight have {} to finish", seconds(graceful));
+  }
+  // Those that leave already may wait for idle connections as long as the service goes on.
+  for (const auto& [id, worker] : workers_) {
+    if (worker.state == WorkerState::draining) world_.send(id, ipc::Drain{true, graceful.count()});
   }
   std::vector<MoldId> molds;
   for (const auto& [id, mold] : molds_) molds.push_back(id);

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from mgr_harness import MGR, Load, alive, no_loss, processes_with, wait_for
+from mgr_harness import MGR, Load, alive, no_loss, processes_with, read_response, wait_for
 
 
 def pids(mgr):
@@ -61,6 +61,23 @@ def test_a_second_term_is_quick(make_mgr):
         mgr.process.send_signal(signal.SIGTERM)
         mgr.wait_exit(10)
         assert time.monotonic() - began < 3
+
+
+def test_a_stop_waits_for_no_keep_alive_timer(make_mgr):
+    """Idle connections of a proxy are let go after a second, those of a worker that leaves too."""
+    mgr = make_mgr("echo", workers=2, keep_alive="75s", min_ready="100ms").start()
+    request = b"GET /pid HTTP/1.1\r\nHost: x\r\n\r\n"
+    with mgr.connect() as idle, mgr.connect() as older:
+        older.sendall(request)
+        read_response(older)
+        mgr.must("reload")
+        assert len(mgr.status()["leaving"]) == 1
+        idle.sendall(request)
+        read_response(idle)
+        began = time.monotonic()
+        mgr.process.send_signal(signal.SIGTERM)
+        assert mgr.wait_exit(20) == 0
+        assert 0.9 < time.monotonic() - began < 5
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])

@@ -12,7 +12,7 @@ import socket
 import time
 
 PROGRAM = os.environ["MGR_WORKER"]
-RECORD_BYTES = 128
+RECORD_BYTES = 320  # common/ipc/scoreboard.h
 RECORDS = 2048
 PR_SET_CHILD_SUBREAPER = 36
 TIMEOUT = 20.0
@@ -222,14 +222,14 @@ class Worker:
             connection.sendall(data)
         return connection
 
-    def drain(self, timeout_ms=5000, take_queued=False):
-        self.channel.send("drain", take_queued=take_queued, timeout_ms=timeout_ms)
+    def drain(self, timeout_ms=5000, last=False):
+        self.channel.send("drain", last=last, timeout_ms=timeout_ms)
 
     def counters(self):
         data = os.pread(self.mold.scoreboard, RECORD_BYTES, self.record * RECORD_BYTES)
         numbers = array.array("Q", data)
         return {"pid": numbers[0] >> 32, "running_since_ns": numbers[1], "busy_ns": numbers[2],
-                "connections": numbers[3], "in_flight": numbers[4], "requests": list(numbers[6:12])}
+                "connections": numbers[6], "in_flight": numbers[7], "requests": list(numbers[9:15])}
 
     def wait(self):
         if self.status is None:

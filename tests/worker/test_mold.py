@@ -118,7 +118,7 @@ def test_a_drain_finishes_requests_and_idle_connections_and_takes_what_is_queued
     mold_harness.wait_until(lambda: worker.counters()["in_flight"] == 1, "in flight")
     os.kill(worker.pid, signal.SIGSTOP)
     queued = worker.raw(b"GET /0 HTTP/1.1\r\nHost: a\r\n\r\n")
-    worker.drain(take_queued=True)
+    worker.drain(last=True)
     os.kill(worker.pid, signal.SIGCONT)
     worker.receive("stopped_accepting")
     idle.request("GET", "/0")

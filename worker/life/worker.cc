@@ -188,7 +188,7 @@ void Worker::lose_supervisor() {
   unsent_.clear();
   regard_group_signals();
   if (state_ != State::leaving) log_.warning("the supervisor is gone: finishing, then leaving");
-  drain_ = ipc::Drain{.take_queued = false, .timeout_ms = graceful_timeout_.count()};
+  drain_ = ipc::Drain{.last = false, .timeout_ms = graceful_timeout_.count()};
   step(Event::supervisor_gone);
 }
 
@@ -245,8 +245,7 @@ void Worker::accept() {
 }
 
 void Worker::begin_drain() {
-  const auto queued =
-      drain_.take_queued ? server::Server::Queued::take : server::Server::Queued::leave;
+  const auto queued = drain_.last ? server::Server::Queued::take : server::Server::Queued::leave;
   server_->remove_all_listeners(queued);
   send(ipc::StoppedAccepting{});
   const auto timeout = std::chrono::milliseconds(drain_.timeout_ms);
@@ -255,9 +254,11 @@ void Worker::begin_drain() {
   deadline_->start(timeout);
   last_resort_->arm(timeout + kLastResortSlack);
   server_->drain([this] { step(Event::idle); });
+  if (drain_.last) server_->part_from_idle();
 }
 
 void Worker::tighten_deadline() {
+  if (drain_.last) server_->part_from_idle();
   const auto timeout = std::chrono::milliseconds(drain_.timeout_ms);
   loop_.update_now();
   if (loop_.now() + timeout >= leave_by_) return;

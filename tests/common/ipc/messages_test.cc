@@ -66,7 +66,7 @@ TEST(Messages, to_workers_arrive_as_they_were_sent) {
   EXPECT_TRUE(listen.entries[1].shared);
   EXPECT_EQ(command_round_trip(Release{{4, 5}}).ids, (std::vector<std::uint64_t>{4, 5}));
   const Drain drain = command_round_trip(Drain{true, 1500});
-  EXPECT_TRUE(drain.take_queued);
+  EXPECT_TRUE(drain.last);
   EXPECT_EQ(drain.timeout_ms, 1500);
   (void)command_round_trip(Hold{});
   (void)command_round_trip(Quit{});
@@ -120,7 +120,7 @@ TEST(Messages, that_are_none_are_errors) {
                            R"({"v": 1, "type": "tea"})", R"({"v": 1, "type": "ready"})",
                            R"({"v": 1, "type": "ready", "interface": 3})",
                            R"({"v": "1", "type": "stopped_accepting"})",
-                           R"({"v": 1, "type": "drain", "take_queued": true})"}) {
+                           R"({"v": 1, "type": "drain", "last": true})"}) {
     EXPECT_FALSE(decode_worker_message(text).ok()) << text;
     EXPECT_FALSE(decode_worker_command(text).ok()) << text;
     EXPECT_FALSE(decode_mold_message(text).ok()) << text;

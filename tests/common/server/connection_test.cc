@@ -163,6 +163,29 @@ TEST_F(Draining, of_an_idle_connection_takes_its_keep_alive) {
   ASSERT_TRUE(turn_until([&] { return told; }));
 }
 
+TEST_F(Draining, at_the_end_of_the_service_parts_from_idle_connections_after_a_second) {
+  start();  // with 5 s of keep-alive
+  Client idle = connect();
+  idle.send(kGet);
+  idle.response();
+  Client silent = connect();
+  turn_for(milliseconds(20));
+  bool told = false;
+  const auto begin = Clock::now();
+  server->drain([&] { told = true; });
+  server->part_from_idle();
+  turn_for(milliseconds(500));
+  idle.send(kGet);
+  EXPECT_TRUE(idle.response().has("Connection: close\r\n")) << "until then it is served";
+  idle.read_to_end();
+  idle.close();
+  silent.read_to_end();
+  EXPECT_GE(Clock::now() - begin, milliseconds(900));
+  EXPECT_LT(Clock::now() - begin, milliseconds(4000));
+  silent.close();
+  ASSERT_TRUE(turn_until([&] { return told; }));
+}
+
 TEST_F(Draining, waits_for_exchanges_that_are_not_released) {
   start();
   Client client = connect();

@@ -636,6 +636,17 @@ TEST_F(LifecycleTest, ASecondStopIsQuick) {
   EXPECT_TRUE(was_sent(worker, "quit"));
 }
 
+TEST_F(LifecycleTest, AStopTellsThoseThatLeaveAlreadyThatNobodyFollows) {
+  start_ready(2);
+  const WorkerId leaving = current(1).id;
+  life_->scale(Lifecycle::ScaleTo{1}, noting(others_));
+  EXPECT_EQ(std::ranges::count(world_->sent[leaving], "drain"), 1);
+  life_->stop(Lifecycle::Stop::graceful);
+  EXPECT_EQ(std::ranges::count(world_->sent[leaving], "drain"), 2);
+  leavers_leave();
+  EXPECT_EQ(world_->left, 0);
+}
+
 TEST_F(LifecycleTest, ServesOnForDrainDelayWithReadinessFailing) {
   settings_.drain_delay = Millis(5000);
   start_ready(1);
