@@ -5,11 +5,14 @@
 #include <spdlog/details/log_msg.h>
 #include <spdlog/details/os.h>
 #include <spdlog/pattern_formatter.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <cstdlib>
 #include <nlohmann/json.hpp>
 
 namespace mgr {
@@ -43,19 +46,63 @@ constexpr const char* level_name(LogLevel level) {
   return "error";
 }
 
+constexpr std::string_view journal_priority(LogLevel level) {
+  switch (level) {
+    case LogLevel::debug:
+      return "<7>";
+    case LogLevel::info:
+      return "<6>";
+    case LogLevel::warning:
+      return "<4>";
+    case LogLevel::error:
+      return "<3>";
+  }
+  return "<3>";
+}
+
+bool is_journal(int fd) {
+  const char* stream = std::getenv("JOURNAL_STREAM");
+  struct stat info {};
+  if (!stream || ::fstat(fd, &info) != 0) return false;
+  return stream == fmt::format("{}:{}", info.st_dev, info.st_ino);
+}
+
+// The same, with the prefix before each line; the journal makes an entry of each.
+std::string prefixed(std::string_view prefix, std::string_view lines) {
+  std::string text;
+  while (!lines.empty()) {
+    const std::size_t end = std::min(lines.find('\n'), lines.size() - 1) + 1;
+    text.append(prefix).append(lines.substr(0, end));
+    lines.remove_prefix(end);
+  }
+  return text;
+}
+
 }  // namespace
+
+std::string_view journal_prefix(int fd, LogLevel level) {
+  return is_journal(fd) ? journal_priority(level) : "";
+}
 
 struct Log::Impl {
   int fd;
   LogFormat format;
   LogLevel level;
   std::string who;
+  bool journal = is_journal(fd);
   // Local time with offset: "2026-11-22 01:40:00.123 +00:00".
   spdlog::pattern_formatter time{"%Y-%m-%d %H:%M:%S.%e %z", spdlog::pattern_time_type::local, ""};
   std::uint64_t dropped = 0;  // since the last one that went through
   std::uint64_t dropped_ever = 0;
 
   std::string render(LogLevel at, std::string_view message) {
+    if (!journal) return record(at, message);
+    if (format == LogFormat::json) return prefixed(journal_priority(at), record(at, message));
+    return prefixed(journal_priority(at),
+                    fmt::format("[{}] [{}] {}\n", who, level_name(at), message));
+  }
+
+  std::string record(LogLevel at, std::string_view message) {
     spdlog::memory_buf_t stamp;
     const spdlog::details::log_msg record(spdlog::source_loc{}, "", spdlog_level(at), "");
     time.format(record, stamp);
@@ -84,9 +131,7 @@ struct Log::Impl {
       const int ready = ::poll(&poll, 1, 0);
       if (ready < 0 && errno == EINTR) continue;
       if (ready <= 0 || !(poll.revents & POLLOUT)) return false;
-      // A pipe that polls writable takes PIPE_BUF bytes at once without waiting.
-      const std::size_t part = line.size() > kAtOnce && is_pipe() ? kAtOnce : line.size();
-      const ssize_t n = ::write(fd, line.data(), part);
+      const ssize_t n = put_some(line);
       if (n < 0) {
         if (errno == EINTR) continue;
         return false;
@@ -101,16 +146,25 @@ struct Log::Impl {
     ++dropped_ever;
   }
 
-  bool is_pipe() const {
+  ssize_t put_some(std::string_view line) const {
     struct stat info {};
-    return ::fstat(fd, &info) == 0 && !S_ISREG(info.st_mode);
+    const bool known = ::fstat(fd, &info) == 0;
+    // One message of a socket stays in one piece among those of other processes.
+    if (known && S_ISSOCK(info.st_mode)) {
+      return ::send(fd, line.data(), std::min(line.size(), kOneMessage),
+                    MSG_DONTWAIT | MSG_NOSIGNAL);
+    }
+    // A pipe that polls writable takes PIPE_BUF bytes at once without waiting.
+    const bool pipe = known && !S_ISREG(info.st_mode);
+    return ::write(fd, line.data(), pipe ? std::min(line.size(), kAtOnce) : line.size());
   }
 
+  static constexpr std::size_t kOneMessage = 32 * 1024;
   static constexpr std::size_t kAtOnce = 4096;  // PIPE_BUF on Linux
 };
 
 Log::Log(int fd, LogFormat format, LogLevel level, std::string who)
-    : impl_(new Impl{fd, format, level, std::move(who)}) {}
+    : impl_(new Impl{.fd = fd, .format = format, .level = level, .who = std::move(who)}) {}
 Log::~Log() = default;
 Log::Log(Log&&) noexcept = default;
 Log& Log::operator=(Log&&) noexcept = default;

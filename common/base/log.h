@@ -15,7 +15,13 @@ namespace mgr {
 enum class LogLevel { debug, info, warning, error };
 enum class LogFormat { text, json };
 
+// What tells the journal the priority of a line: "<3>" (sd-daemon(3)). Empty where `fd` is not the
+// stream that the service manager made for this process ($JOURNAL_STREAM).
+std::string_view journal_prefix(int fd, LogLevel level);
+
 // A stream of records: one record is one write() to one descriptor, which is borrowed.
+// Where that is the journal's stream, each line begins with its priority, and a text record leaves
+// out time and process, which the journal has by itself.
 // The write never waits: a record that the descriptor does not take at once is dropped and counted,
 // and the next one that goes through says how many were lost.
 // `who` names the writer in every record: "supervisor", "mold gen 3", "worker 0".

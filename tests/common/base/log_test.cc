@@ -3,8 +3,11 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <regex>
 #include <vector>
@@ -117,6 +120,67 @@ TEST_F(Logs, take_another_name) {
   to.set_who("worker 4");
   to.info("x");
   EXPECT_NE(text().find("[worker 4]"), std::string::npos);
+}
+
+// The descriptor is what the service manager made for standard error.
+class JournalLogs : public Logs {
+ protected:
+  JournalLogs() {
+    struct stat info {};
+    EXPECT_EQ(::fstat(file_.get(), &info), 0);
+    ::setenv("JOURNAL_STREAM", fmt::format("{}:{}", info.st_dev, info.st_ino).c_str(), 1);
+  }
+  ~JournalLogs() override { ::unsetenv("JOURNAL_STREAM"); }
+};
+
+TEST_F(JournalLogs, begin_with_the_priority_and_leave_out_what_the_journal_has) {
+  Log to = log(LogFormat::text, LogLevel::debug);
+  to.debug("a");
+  to.info("b");
+  to.warning("c");
+  to.error("d");
+  EXPECT_EQ(text(),
+            "<7>[worker 3] [debug] a\n<6>[worker 3] [info] b\n<4>[worker 3] [warning] c\n"
+            "<3>[worker 3] [error] d\n");
+}
+
+TEST_F(JournalLogs, begin_each_line_of_a_traceback_with_the_priority) {
+  log(LogFormat::text).error("GET /: failed\nTraceback:\n<6>  forged");
+  EXPECT_EQ(text(), "<3>[worker 3] [error] GET /: failed\n<3>Traceback:\n<3><6>  forged\n");
+}
+
+TEST_F(JournalLogs, in_json_are_the_priority_and_then_the_record) {
+  log(LogFormat::json).warning("a\nb");
+  ASSERT_EQ(text().substr(0, 3), "<4>");
+  const auto record = nlohmann::json::parse(text().substr(3));
+  EXPECT_EQ(record["message"], "a\nb");
+  EXPECT_EQ(record["pid"], ::getpid());
+}
+
+TEST_F(JournalLogs, are_those_of_that_descriptor_alone) {
+  Pipe other;
+  Log(other.in.get(), LogFormat::text, LogLevel::info, "worker 3").info("to a file of one's own");
+  EXPECT_TRUE(std::regex_match(other.read(), std::regex(R"(\d{4}-(.|\n)*)")));
+  EXPECT_EQ(journal_prefix(other.in.get(), LogLevel::error), "");
+  EXPECT_EQ(journal_prefix(file_.get(), LogLevel::error), "<3>");
+}
+
+TEST_F(Logs, never_wait_for_a_socket_and_write_a_record_in_one_piece) {
+  int ends[2];
+  ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+  const UniqueFd in(ends[0]);
+  const UniqueFd out(ends[1]);
+  const Log to(in.get(), LogFormat::text, LogLevel::info, "worker 3");
+  const std::string traceback(20'000, 'x');
+  for (int i = 0; i < 100; ++i) to.info("{}", traceback);  // more than the socket takes
+  std::string text(4 << 20, '\0');
+  std::size_t length = 0;
+  for (ssize_t n; (n = ::recv(out.get(), text.data() + length, 65536, MSG_DONTWAIT)) > 0;) {
+    length += static_cast<std::size_t>(n);
+  }
+  EXPECT_GT(length, traceback.size());
+  EXPECT_LT(length, 100 * traceback.size());
+  EXPECT_EQ(text[length - 1], '\n');  // what came is whole
 }
 
 }  // namespace
