@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <memory>
 #include <optional>
@@ -64,6 +65,17 @@ std::vector<std::string> socket_files(const std::string& directory) {
   return names;
 }
 
+std::vector<std::string> subdirectories(const std::string& directory) {
+  std::error_code error;
+  std::vector<std::string> found;
+  for (std::filesystem::directory_iterator entry(directory, error), end; !error && entry != end;
+       entry.increment(error)) {
+    if (entry->is_directory(error)) found.push_back(entry->path().string());
+  }
+  std::sort(found.begin(), found.end());
+  return found;
+}
+
 // A line of /proc/net/unix: Num RefCount Protocol Flags Type St Inode Path. The abstract name of a
 // listening stream socket, with its '@'.
 std::optional<std::string> listening_abstract_name(const std::string& line) {
@@ -108,7 +120,11 @@ ControlEnvironment ControlEnvironment::of_process() {
 
 std::vector<std::string> control_directories(const ControlEnvironment& environment) {
   std::vector<std::string> directories{first_runtime_directory(environment), xdg_place(environment),
-                                       environment.run_directory, tmp_place(environment)};
+                                       environment.run_directory};
+  for (auto& service : subdirectories(environment.run_directory)) {
+    if (service != directories.front()) directories.push_back(std::move(service));
+  }
+  directories.push_back(tmp_place(environment));
   std::erase(directories, "");
   return directories;
 }
@@ -134,6 +150,23 @@ Result<std::string> choose_control_socket(std::string_view name,
 
 std::string abstract_control_name(uid_t uid, std::string_view name) {
   return "@mgr-" + std::to_string(uid) + "-" + std::string(name);
+}
+
+bool vouched_for(const std::string& address, uid_t server) {
+  if (address.empty() || address.front() == '@') return false;
+  std::error_code error;
+  auto directory =
+      std::filesystem::canonical(std::filesystem::absolute(address, error).parent_path(), error);
+  if (error) return false;
+  struct stat info {};
+  if (::lstat(directory.c_str(), &info) != 0 || info.st_uid != server) return false;
+  while (::lstat(directory.c_str(), &info) == 0) {
+    if (info.st_uid != 0 && info.st_uid != server) return false;
+    if (info.st_mode & (S_IWGRP | S_IWOTH)) return false;
+    if (directory == directory.root_path()) return true;
+    directory = directory.parent_path();
+  }
+  return false;
 }
 
 std::vector<ControlCandidate> find_control_sockets(const ControlEnvironment& environment,

@@ -24,7 +24,8 @@ struct ControlEnvironment {
   static ControlEnvironment of_process();
 };
 
-// The directories that may hold control sockets, best first. They need not exist.
+// The directories that may hold control sockets, best first, with what lies in /run/mgr, where each
+// service of a service manager has a directory of its own. The others need not exist.
 std::vector<std::string> control_directories(const ControlEnvironment& environment);
 
 // The socket that a supervisor called `name` binds: in the first directory that can be made and
@@ -47,5 +48,11 @@ struct ControlCandidate {
 // their order, then abstract sockets listed in `proc_net_unix`. Each address once.
 std::vector<ControlCandidate> find_control_sockets(
     const ControlEnvironment& environment, const std::string& proc_net_unix = "/proc/net/unix");
+
+// Whether the file system vouches for user `server` as the one who serves the control socket
+// `address`: its directory belongs to that user, each one above to root or that user, and nobody
+// else can write them. So a directory that root made for a service's user is to be trusted, and one
+// that anybody could have made in /tmp is not. False for abstract names, which anybody may take.
+bool vouched_for(const std::string& address, uid_t server);
 
 }  // namespace mgr::net

@@ -22,11 +22,12 @@ struct Places {
 
 // The control socket of the supervisor that `target` means: --control, -i NAME, $MGR_CONTROL, the
 // `control` or the name of -c FILE, else the only live one in the default places. Live is one that
-// takes a connection and runs as our own user or root. Errors are one line: none, or several with
+// takes a connection and is trusted (see below). Errors are one line: none, or several with
 // the argument that picks each.
 Result<std::string> find_supervisor(const Target& target, const Places& places);
 
-// A connection to it. Errors: nobody there, or a server that is neither ours nor root's.
+// A connection to it. Errors: nobody there, or a server that is not to be trusted: one that is
+// neither ours nor root's, nor that of the user whose directory it lies in (net::vouched_for).
 Result<ControlClient> connect_supervisor(const std::string& address, const Places& places);
 
 }  // namespace mgr::cli

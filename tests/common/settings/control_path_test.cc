@@ -4,6 +4,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <filesystem>
+
 #include "tests/fakes/temporary_directory.h"
 
 namespace mgr::net {
@@ -102,6 +104,77 @@ TEST_F(ControlPath, finds_sockets_in_every_place_in_order) {
   for (const ControlCandidate& candidate : find_control_sockets(environment_, table))
     names.push_back(candidate.name);
   EXPECT_EQ(names, (std::vector<std::string>{"a", "b", "c", "d", "e"}));
+}
+
+TEST_F(ControlPath, finds_the_directories_of_services_below_the_run_directory) {
+  environment_.run_directory = directory_.path() + "/run";
+  directory_.write("run/root-s.sock", "");
+  directory_.write("run/shop/shop.sock", "");
+  directory_.write("run/blog/blog.sock", "");
+  environment_.runtime_directory = directory_.path() + "/run/shop";
+  std::vector<std::string> addresses;
+  for (const auto& found : find_control_sockets(environment_, directory_.path() + "/missing"))
+    addresses.push_back(found.address.substr(directory_.path().size()));
+  EXPECT_EQ(addresses, (std::vector<std::string>{"/run/shop/shop.sock", "/run/root-s.sock",
+                                                 "/run/blog/blog.sock"}));
+}
+
+// Who is vouched for: directories of other users, which only root can make.
+class Vouching : public testing::Test {
+ protected:
+  static constexpr uid_t kService = 65533;
+  static constexpr uid_t kOther = 65532;
+
+  void SetUp() override {
+    if (::geteuid() != 0) GTEST_SKIP() << "needs root, to give a directory to another user";
+    std::string pattern = "/run/mgr-test-XXXXXX";
+    ASSERT_NE(::mkdtemp(pattern.data()), nullptr);
+    path_ = pattern;
+    dress("", 0, 0755);
+    dress("/shop", kService, 0755);
+  }
+  ~Vouching() override {
+    if (!path_.empty()) std::filesystem::remove_all(path_);
+  }
+  void dress(const std::string& name, uid_t owner, mode_t mode) {
+    ::mkdir((path_ + name).c_str(), mode);
+    EXPECT_EQ(::chown((path_ + name).c_str(), owner, owner), 0);
+    EXPECT_EQ(::chmod((path_ + name).c_str(), mode), 0);
+  }
+
+  std::string path_;
+};
+
+TEST_F(Vouching, is_for_the_owner_of_the_directory_that_root_made) {
+  EXPECT_TRUE(vouched_for(path_ + "/shop/shop.sock", kService));
+  EXPECT_FALSE(vouched_for(path_ + "/shop/shop.sock", kOther));
+  dress("/shop/deeper", kService, 0700);
+  EXPECT_TRUE(vouched_for(path_ + "/shop/deeper/x.sock", kService));
+}
+
+TEST_F(Vouching, is_for_nobody_where_others_can_write) {
+  dress("/shop", kService, 0775);
+  EXPECT_FALSE(vouched_for(path_ + "/shop/shop.sock", kService));
+  dress("/shop", kService, 0755);
+  dress("", 0, 01777);
+  EXPECT_FALSE(vouched_for(path_ + "/shop/shop.sock", kService));
+}
+
+TEST_F(Vouching, is_for_nobody_below_a_third_user) {
+  dress("", kOther, 0755);
+  EXPECT_FALSE(vouched_for(path_ + "/shop/shop.sock", kService));
+}
+
+TEST_F(Vouching, looks_at_where_a_link_leads) {
+  dress("/tmp", 0, 01777);
+  dress("/tmp/shop", kService, 0755);
+  ASSERT_EQ(::symlink((path_ + "/tmp/shop").c_str(), (path_ + "/link").c_str()), 0);
+  EXPECT_FALSE(vouched_for(path_ + "/link/shop.sock", kService));
+}
+
+TEST_F(Vouching, is_for_nobody_at_an_abstract_name_or_nowhere) {
+  EXPECT_FALSE(vouched_for("@mgr-65533-shop", kService));
+  EXPECT_FALSE(vouched_for(path_ + "/nowhere/shop.sock", kService));
 }
 
 TEST_F(ControlPath, finds_nothing_where_there_is_nothing) {
