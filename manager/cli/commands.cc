@@ -5,6 +5,7 @@
 #include <string_view>
 #include <variant>
 
+#include "common/base/log.h"
 #include "common/settings/reference.h"
 #include "common/settings/schema.h"
 #include "manager/cli/client_commands.h"
@@ -15,7 +16,7 @@ namespace mgr::cli {
 namespace {
 
 int bad_configuration(const Error& error, Console console) {
-  console.err << error.message() << "\n";
+  console.err << journal_prefix(2, LogLevel::error) << error.message() << "\n";
   return kBadConfiguration;
 }
 

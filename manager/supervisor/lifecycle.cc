@@ -177,6 +177,7 @@ void Lifecycle::step() {
   }
   stepping_ = false;
   arm();
+  if (observer_) observer_();
 }
 
 void Lifecycle::close_gaps() {

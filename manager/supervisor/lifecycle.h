@@ -144,6 +144,9 @@ class Lifecycle {
   enum class Stop { graceful, quick };
   void stop(Stop kind);
 
+  // Called after each step: what it looks like may have changed. The observer changes nothing.
+  void set_observer(std::function<void()> observer) { observer_ = std::move(observer); }
+
   // ---- what it looks like, for status
   Phase phase() const { return phase_; }
   bool reloading() const;
@@ -151,6 +154,9 @@ class Lifecycle {
   // Why readiness fails; empty when ready.
   std::string not_ready_reason() const;
   int target() const { return target_; }
+  int count_serving() const;
+  // Why the first start failed, for people; empty where it did not.
+  const std::string& last_words() const { return last_words_; }
   const Generation* generation() const;
   int reloads() const { return reloads_; }
   struct LastReload {
@@ -286,6 +292,7 @@ class Lifecycle {
   RestartCounts restarts_{};
   std::optional<LastReload> last_reload_;
   std::vector<std::function<void()>> on_stopped_;
+  std::function<void()> observer_;
   std::vector<int> active_slots_;
   bool stepping_ = false;
   bool step_again_ = false;

@@ -36,6 +36,12 @@ bool Lifecycle::settled_on(const Slot& slot, std::uint64_t epoch) const {
   return current && current->epoch == epoch && current->state == WorkerState::serving;
 }
 
+int Lifecycle::count_serving() const {
+  return static_cast<int>(std::count_if(slots_.begin(), slots_.end(), [this](const Slot& slot) {
+    return slot.index < target_ && serving(slot);
+  }));
+}
+
 int Lifecycle::slots_backing_off() const {
   const Generation* generation = this->generation();
   const Millis settled = generation ? generation->settings->min_ready : Millis(0);

@@ -27,7 +27,7 @@ int fail(const Log& log, const Error& error) {
 }
 
 int fail_without_log(const Error& error) {
-  std::fprintf(stderr, "mgr: %s\n", error.message().c_str());
+  fmt::print(stderr, "{}mgr: {}\n", journal_prefix(2, LogLevel::error), error.message());
   return kExitFailure;
 }
 
@@ -40,6 +40,7 @@ Result<std::string> control_address(const Settings& settings) {
 }  // namespace
 
 int run_supervisor(SettingsLoader loader, LoadedSettings loaded) {
+  const NotifyOptions service_manager = NotifyOptions::take_from_environment();
   const Settings settings = loaded.values;
   auto files = LogFiles::open(settings);
   if (!files) return fail_without_log(files.error());
@@ -56,6 +57,7 @@ int run_supervisor(SettingsLoader loader, LoadedSettings loaded) {
 
   Supervisor supervisor(std::move(loaded), log, *files, std::move(*scoreboard));
   supervisor.set_loader(loader);
+  supervisor.notify(service_manager);
   if (!control->empty()) {
     auto opened = supervisor.open_control(*control, settings.derived_name());
     if (!opened) return fail(log, opened.error());

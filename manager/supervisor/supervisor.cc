@@ -158,6 +158,12 @@ ControlApi::Actions Supervisor::actions() {
           .not_ready_reason = [this] { return lifecycle_.not_ready_reason(); }};
 }
 
+void Supervisor::notify(const NotifyOptions& options) {
+  if (options.socket.empty()) return;
+  notifier_.emplace(loop_, options, log_);
+  lifecycle_.set_observer([this] { notifier_->tell(service_report(lifecycle_)); });
+}
+
 void Supervisor::reload(Done done) {
   lifecycle_.reload([this] { return prepare_reload(); },
                     [this, done](const Outcome& outcome) {
@@ -181,6 +187,8 @@ nlohmann::json Supervisor::describe_settings() const {
 
 // Reads the settings again. What a reload can't apply keeps its old value and is named.
 Result<Lifecycle::Prepared> Supervisor::prepare_reload() {
+  // One that is refused here is over before the life cycle's next look around.
+  if (notifier_) notifier_->tell(service_report(lifecycle_));
   if (!loader_) return Error("nothing to read the settings from");
   auto fresh = loader_->load();
   if (!fresh) return std::move(fresh).error();

@@ -14,6 +14,7 @@
 #include "manager/supervisor/control_api.h"
 #include "manager/supervisor/lifecycle.h"
 #include "manager/supervisor/listeners.h"
+#include "manager/supervisor/notify.h"
 #include "manager/supervisor/process_world.h"
 #include "manager/supervisor/status.h"
 
@@ -43,6 +44,8 @@ class Supervisor {
   Result<void> bind(int slots);
   // How a reload gets its settings; without it a reload is refused.
   void set_loader(const SettingsLoader& loader) { loader_ = loader; }
+  // Tells the service manager from now on.
+  void notify(const NotifyOptions& options);
 
   enum class Until { told, first_ready };
   // Until it was told to stop (or, for `mgr check`, until the first worker is ready).
@@ -73,6 +76,7 @@ class Supervisor {
   std::map<pid_t, int> unknown_exits_;  // reaped before the mold said whose they are
   int exit_status_ = 0;
   std::optional<Timer> check_;
+  std::optional<Notifier> notifier_;  // none: nobody wants to know
   // The control API; absent with `control: off`.
   std::unique_ptr<Status> status_;
   std::unique_ptr<ControlApi> api_;

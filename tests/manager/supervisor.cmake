@@ -3,6 +3,7 @@ add_executable(supervisor_test
   ${CMAKE_CURRENT_SOURCE_DIR}/supervisor/backoff_test.cc
   ${CMAKE_CURRENT_SOURCE_DIR}/supervisor/lifecycle_test.cc
   ${CMAKE_CURRENT_SOURCE_DIR}/supervisor/listeners_test.cc
+  ${CMAKE_CURRENT_SOURCE_DIR}/supervisor/notify_test.cc
   ${CMAKE_CURRENT_SOURCE_DIR}/supervisor/restarts_test.cc
   ${CMAKE_CURRENT_SOURCE_DIR}/supervisor/totals_test.cc
   ${CMAKE_CURRENT_SOURCE_DIR}/supervisor/worker_state_test.cc
