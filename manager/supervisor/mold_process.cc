@@ -1,8 +1,11 @@
 #include "manager/supervisor/mold_process.h"
 
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <array>
@@ -30,6 +33,17 @@ void default_signals() {
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
 }
 
+// Nothing of what lets the supervisor bind low ports outlives the exec (capabilities(7)). Root's
+// come back by it, as root is root.
+void drop_capabilities() {
+  ::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3]{};
+  if (::syscall(SYS_capget, &header, sets) != 0) return;
+  for (auto& set : sets) set.inheritable = 0;
+  ::syscall(SYS_capset, &header, sets);
+}
+
 bool place_descriptors(const std::array<Plan, 5>& plans) {
   std::array<int, 5> copies{};
   for (std::size_t i = 0; i < plans.size(); ++i) {
@@ -47,6 +61,7 @@ bool place_descriptors(const std::array<Plan, 5>& plans) {
 // The child's way from fork to exec: it ends here.
 [[noreturn]] void become_mold(const MoldStart& start, int settings) {
   default_signals();
+  drop_capabilities();
   ::setpgid(0, 0);
   const int null = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
   if (null >= 0) ::dup2(null, 0);
