@@ -70,6 +70,14 @@ int ready(ControlClient& client, Console console) {
   return 0;
 }
 
+int metrics(ControlClient& client, Console console) {
+  const Result<ControlResponse> response = client.get("/metrics", kPatience);
+  if (!response) return failed(response.error().message(), console);
+  if (!succeeded(*response)) return failed(reason_of(*response), console);
+  console.out << response->body;
+  return 0;
+}
+
 int print_change(const ControlResponse& response, Console console) {
   if (!succeeded(response)) return failed(reason_of(response), console);
   const json document = parsed(response);
@@ -133,6 +141,8 @@ int ask(const CommandLine& line, ControlClient& client, Console console) {
   switch (line.verb) {
     case Verb::status:
       return status(client, line.json, console);
+    case Verb::metrics:
+      return metrics(client, console);
     case Verb::ready:
       return ready(client, console);
     case Verb::scale:

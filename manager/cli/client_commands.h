@@ -6,8 +6,8 @@
 
 namespace mgr::cli {
 
-// status, ready, scale, reload, restart, stop: asks the supervisor that the command line means and
-// prints what it answers. Returns 0, or 1 with the reason on console.err.
+// status, metrics, ready, scale, reload, restart, stop: asks the supervisor that the command line
+// means and prints what it answers. Returns 0, or 1 with the reason on console.err.
 int ask_supervisor(const CommandLine& line, const Places& places, Console console);
 
 }  // namespace mgr::cli

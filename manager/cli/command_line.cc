@@ -29,6 +29,7 @@ constexpr VerbName kVerbs[] = {
     {Verb::check, "check", "Validate every setting and load the application, then leave"},
     {Verb::config, "config", "Print every effective setting with its origin"},
     {Verb::status, "status", "Show the supervisor and its workers"},
+    {Verb::metrics, "metrics", "Print the numbers of the service, as Prometheus reads them"},
     {Verb::ready, "ready", "Exit with 0 if the service is ready, else with 1 and the reason"},
     {Verb::scale, "scale", "Set the number of workers"},
     {Verb::reload, "reload",

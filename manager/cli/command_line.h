@@ -9,7 +9,19 @@
 
 namespace mgr::cli {
 
-enum class Verb { run, check, config, status, ready, scale, reload, restart, stop, version };
+enum class Verb {
+  run,
+  check,
+  config,
+  status,
+  metrics,
+  ready,
+  scale,
+  reload,
+  restart,
+  stop,
+  version
+};
 
 // `mgr scale 12`, `mgr scale +2`, `mgr scale -1`.
 struct ScaleRequest {

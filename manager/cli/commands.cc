@@ -87,6 +87,7 @@ int carry_out(const CommandLine& line, const Programs& programs, const Places& p
       console.out << version_text();
       return 0;
     case Verb::status:
+    case Verb::metrics:
     case Verb::ready:
     case Verb::scale:
     case Verb::reload:

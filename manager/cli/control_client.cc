@@ -148,8 +148,4 @@ Result<ControlResponse> ControlClient::exchange(std::string_view request) {
   return parser.take();
 }
 
-std::string llhttp_version() {
-  return fmt::format("{}.{}.{}", LLHTTP_VERSION_MAJOR, LLHTTP_VERSION_MINOR, LLHTTP_VERSION_PATCH);
-}
-
 }  // namespace mgr::cli

@@ -44,7 +44,4 @@ class ControlClient {
   ucred peer_;
 };
 
-// "8.1.0"
-std::string llhttp_version();
-
 }  // namespace mgr::cli

@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <vector>
 
+#include "manager/supervisor/text_writer.h"
+
 namespace mgr::manager {
 namespace {
 
@@ -19,7 +21,7 @@ bool is_change(std::string_view path) {
 
 bool is_question(std::string_view path) {
   return path == "/v1/status" || path == "/v1/workers" || path == "/v1/config" ||
-         path == "/livez" || path == "/readyz";
+         path == "/livez" || path == "/readyz" || path == "/metrics";
 }
 
 std::string dump(const ordered_json& document) {
@@ -73,6 +75,7 @@ class ControlApi::Call final : public server::ExchangeObserver {
   void answer_text(int status, std::string_view text) {
     reply(status, "text/plain; charset=utf-8", std::string(text) + "\n");
   }
+  void answer_as(std::string_view type, const std::string& body) { reply(200, type, body); }
   void problem(int status, std::string_view title, std::string_view detail,
                ordered_json more = ordered_json::object()) {
     ordered_json document{
@@ -142,6 +145,9 @@ void ControlApi::read(Call& call, std::string_view path) {
   if (path == "/v1/status") return call.answer(200, status_.describe());
   if (path == "/v1/workers") return call.answer(200, status_.workers());
   if (path == "/v1/config") return call.answer(200, actions_.config());
+  if (path == "/metrics") {
+    return call.answer_as(TextWriter::kContentType, actions_.metrics());
+  }
   if (path == "/livez") return call.answer_text(200, "ok");
   if (path == "/readyz") {
     const std::string reason = actions_.not_ready_reason();

@@ -26,6 +26,7 @@ class ControlApi final : public server::Application {
     std::function<void(std::function<void()>)> when_stopped;
     std::function<nlohmann::json()> config;
     std::function<std::string()> not_ready_reason;
+    std::function<std::string()> metrics;
   };
   ControlApi(Actions actions, Status& status, std::string control_group, const Log& log);
   ~ControlApi();

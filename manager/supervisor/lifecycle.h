@@ -99,6 +99,14 @@ struct Slot {
   std::string last_exit = {};  // empty: none yet
 };
 
+// What an active slot shows to people.
+enum class SlotState { starting, ready, backoff };
+inline constexpr std::size_t kSlotStates = 3;
+std::string_view to_string(SlotState state);
+
+// It was told to leave, or stands back for its successor.
+bool is_leaving(const Worker& worker);
+
 enum class Phase { starting, running, draining, stopping };
 
 // The supervisor's decisions: which molds and workers exist, which worker gets which sockets.
@@ -174,6 +182,7 @@ class Lifecycle {
   const std::map<WorkerId, Worker>& workers() const { return workers_; }
   const std::map<MoldId, Mold>& molds() const { return molds_; }
   const Worker* worker(WorkerId id) const;
+  SlotState state_of(const Slot& slot) const;
   // Called when the stop's outcome is known to be on its way; the loop ends right after.
   void when_stopped(std::function<void()> callback) { on_stopped_.push_back(std::move(callback)); }
 

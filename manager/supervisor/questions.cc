@@ -26,6 +26,29 @@ const Generation* Lifecycle::generation() const {
   return it == generations_.end() ? nullptr : &it->second;
 }
 
+std::string_view to_string(SlotState state) {
+  switch (state) {
+    case SlotState::starting:
+      return "starting";
+    case SlotState::ready:
+      return "ready";
+    case SlotState::backoff:
+      return "backoff";
+  }
+  return "?";
+}
+
+bool is_leaving(const Worker& worker) {
+  return worker.state == WorkerState::draining || worker.state == WorkerState::held ||
+         worker.state == WorkerState::killed;
+}
+
+SlotState Lifecycle::state_of(const Slot& slot) const {
+  if (serving(slot)) return SlotState::ready;
+  const bool waits = !worker(slot.current) && slot.retry_at > world_.now();
+  return waits ? SlotState::backoff : SlotState::starting;
+}
+
 bool Lifecycle::serving(const Slot& slot) const {
   const Worker* current = worker(slot.current);
   return current && current->state == WorkerState::serving;

@@ -3,8 +3,8 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cmath>
-#include <fstream>
+
+#include "manager/supervisor/process_info.h"
 
 #ifndef MGR_VERSION
 #error "MGR_VERSION is set by manager/supervisor/CMakeLists.txt"
@@ -27,19 +27,6 @@ std::uint64_t requests(const ipc::WorkerRecord& record) {
   std::uint64_t sum = 0;
   for (const auto& counter : record.requests) sum += value(counter);
   return sum;
-}
-
-// Resident set in bytes; 0 where it can't be read.
-std::uint64_t resident(pid_t pid) {
-  std::ifstream statm("/proc/" + std::to_string(pid) + "/statm");
-  std::uint64_t size = 0;
-  std::uint64_t pages = 0;
-  if (!(statm >> size >> pages)) return 0;
-  return pages * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
-}
-
-const char* state_of(const Worker& worker) {
-  return worker.state == WorkerState::serving ? "ready" : "starting";
 }
 
 }  // namespace
@@ -107,7 +94,7 @@ Json Status::workers() {
   for (const auto& slot : lifecycle_.slots()) {
     if (slot.index < lifecycle_.target()) workers.push_back(worker(slot));
   }
-  std::erase_if(samples_, [this](const auto& entry) { return !lifecycle_.worker(entry.first); });
+  busy_.keep(lifecycle_.workers());
   return workers;
 }
 
@@ -118,19 +105,20 @@ Json Status::worker(const Slot& slot) {
   const Generation* generation = lifecycle_.generation();
   if (current) {
     const auto& record = scoreboard_.record(current->record);
+    const Millis age = world_.now() - current->started;
     entry["pid"] = current->pid > 0 ? Json(current->pid) : Json(nullptr);
     entry["generation"] = current->number;
-    entry["state"] = state_of(*current);
-    entry["uptime_s"] = to_seconds(world_.now() - current->started);
+    entry["state"] = to_string(lifecycle_.state_of(slot));
+    entry["uptime_s"] = to_seconds(age);
     entry["requests"] = requests(record);
     entry["in_flight"] = value(record.in_flight);
     entry["connections"] = value(record.connections);
-    entry["busy"] = busy(*current);
-    entry["rss"] = current->pid > 0 ? resident(current->pid) : 0;
+    entry["busy"] = busy_.of(current->id, record, age);
+    entry["rss"] = resident_bytes(current->pid).value_or(0);
   } else {
     entry["pid"] = nullptr;
     entry["generation"] = generation ? generation->number : 0;
-    entry["state"] = slot.retry_at > world_.now() ? "backoff" : "starting";
+    entry["state"] = to_string(lifecycle_.state_of(slot));
     entry["uptime_s"] = 0.0;
     for (const char* name : {"requests", "in_flight", "connections"}) entry[name] = 0;
     entry["busy"] = 0.0;
@@ -144,10 +132,7 @@ Json Status::worker(const Slot& slot) {
 Json Status::leaving() const {
   Json leaving = Json::array();
   for (const auto& [id, worker] : lifecycle_.workers()) {
-    const bool on_its_way = worker.state == WorkerState::draining ||
-                            worker.state == WorkerState::held ||
-                            worker.state == WorkerState::killed;
-    if (!on_its_way) continue;
+    if (!is_leaving(worker)) continue;
     Json entry{{"slot", worker.slot},
                {"pid", worker.pid > 0 ? Json(worker.pid) : Json(nullptr)},
                {"generation", worker.number},
@@ -157,26 +142,6 @@ Json Status::leaving() const {
     leaving.push_back(std::move(entry));
   }
   return leaving;
-}
-
-double Status::busy(const Worker& worker) {
-  const auto& record = scoreboard_.record(worker.record);
-  const std::uint64_t now = ipc::monotonic_ns();
-  const std::uint64_t since = value(record.running_since_ns);
-  std::uint64_t busy_ns = value(record.busy_ns);
-  if (since > 0 && since < now) busy_ns += now - since;
-  auto [it, fresh] = samples_.try_emplace(worker.id, Sample{now, busy_ns, 0});
-  Sample& sample = it->second;
-  if (fresh) {
-    const auto uptime = static_cast<double>((world_.now() - worker.started).count()) * 1e6;
-    sample.ratio = uptime > 0 ? static_cast<double>(busy_ns) / uptime : 0;
-  } else if (now - sample.at_ns >= 1'000'000'000 && busy_ns >= sample.busy_ns) {
-    sample.ratio =
-        static_cast<double>(busy_ns - sample.busy_ns) / static_cast<double>(now - sample.at_ns);
-    sample.at_ns = now;
-    sample.busy_ns = busy_ns;
-  }
-  return std::round(std::clamp(sample.ratio, 0.0, 1.0) * 1000) / 1000;
 }
 
 }  // namespace mgr::manager

@@ -1,10 +1,10 @@
 #pragma once
 
-#include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 
 #include "common/ipc/scoreboard.h"
+#include "manager/supervisor/busy_ratios.h"
 #include "manager/supervisor/lifecycle.h"
 #include "manager/supervisor/listeners.h"
 
@@ -24,14 +24,8 @@ class Status {
   nlohmann::ordered_json workers();
 
  private:
-  struct Sample {
-    std::uint64_t at_ns;
-    std::uint64_t busy_ns;
-    double ratio;
-  };
   nlohmann::ordered_json worker(const Slot& slot);
   nlohmann::ordered_json leaving() const;
-  double busy(const Worker& worker);
   std::string state() const;
 
   std::string name_;
@@ -40,7 +34,7 @@ class Status {
   const Listeners& listeners_;
   const ipc::Scoreboard& scoreboard_;
   Millis started_;
-  std::map<WorkerId, Sample> samples_;
+  BusyRatios busy_;
 };
 
 }  // namespace mgr::manager

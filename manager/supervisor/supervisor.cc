@@ -79,7 +79,8 @@ Supervisor::Supervisor(LoadedSettings loaded, Log& log, LogFiles& files, ipc::Sc
       listeners_({loaded_.values.backlog, loaded_.values.socket_mode, loaded_.values.socket_group},
                  log),
       world_(loop_, log, listeners_, std::move(scoreboard), world_options(files)),
-      lifecycle_(world_, log) {
+      lifecycle_(world_, log),
+      metrics_({world_, lifecycle_, listeners_, world_.scoreboard(), world_.totals(), log}) {
   world_.set_events(
       {.mold_message =
            [this](MoldId mold, const ipc::MoldMessage& message, std::string traceback) {
@@ -155,7 +156,8 @@ ControlApi::Actions Supervisor::actions() {
           .stop = [this](Lifecycle::Stop kind) { lifecycle_.stop(kind); },
           .when_stopped = [this](auto callback) { lifecycle_.when_stopped(callback); },
           .config = [this] { return describe_settings(); },
-          .not_ready_reason = [this] { return lifecycle_.not_ready_reason(); }};
+          .not_ready_reason = [this] { return lifecycle_.not_ready_reason(); },
+          .metrics = [this] { return metrics_.text(); }};
 }
 
 void Supervisor::notify(const NotifyOptions& options) {

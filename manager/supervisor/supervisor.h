@@ -14,7 +14,11 @@
 #include "manager/supervisor/control_api.h"
 #include "manager/supervisor/lifecycle.h"
 #include "manager/supervisor/listeners.h"
+<<<<<<< worktree
+#include "manager/supervisor/metrics.h"
+=======
 #include "manager/supervisor/notify.h"
+>>>>>>> landing
 #include "manager/supervisor/process_world.h"
 #include "manager/supervisor/status.h"
 
@@ -72,6 +76,7 @@ class Supervisor {
   Listeners listeners_;
   ProcessWorld world_;
   Lifecycle lifecycle_;
+  Metrics metrics_;
   std::vector<SignalWatcher> signals_;
   std::map<pid_t, int> unknown_exits_;  // reaped before the mold said whose they are
   int exit_status_ = 0;

@@ -91,6 +91,16 @@ TEST_F(Client, ready_tells_the_reason) {
   EXPECT_EQ(request_line(), "GET /readyz HTTP/1.1");
 }
 
+TEST_F(Client, metrics_are_printed_as_they_are) {
+  const std::string text = "# TYPE mgr_ready gauge\nmgr_ready 1\n";
+  EXPECT_EQ(ask({.verb = Verb::metrics}, http(200, "text/plain; version=0.0.4", text)), 0);
+  EXPECT_EQ(out_.str(), text);
+  EXPECT_EQ(request_line(), "GET /metrics HTTP/1.1");
+  EXPECT_EQ(ask({.verb = Verb::metrics}, http(404, kProblem, R"({"detail": "nothing there"})")), 1);
+  EXPECT_EQ(out_.str(), "");
+  EXPECT_EQ(err_.str(), "nothing there\n");
+}
+
 TEST_F(Client, status_is_a_table_or_json) {
   const std::string answer = http(200, kJson, R"({"name": "shop", "workers": []})");
   EXPECT_EQ(ask({.verb = Verb::status}, answer), 0);

@@ -143,8 +143,8 @@ TEST(CommandLine, config_prints_one_thing) {
 
 TEST(CommandLine, helps_everywhere) {
   const std::string top = help({"--help"});
-  for (const char* verb : {"run", "check", "config", "status", "ready", "scale", "reload",
-                           "restart", "stop", "version"}) {
+  for (const char* verb : {"run", "check", "config", "status", "metrics", "ready", "scale",
+                           "reload", "restart", "stop", "version"}) {
     EXPECT_NE(top.find(verb), std::string::npos) << verb;
     EXPECT_NE(help({verb, "--help"}).find(verb), std::string::npos) << verb;
   }

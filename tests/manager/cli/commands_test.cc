@@ -114,7 +114,7 @@ TEST_F(Commands, help_goes_to_standard_output_and_usage_errors_do_not) {
 TEST_F(Commands, clients_without_a_supervisor_fail_with_one_line) {
   places_.proc_net_unix = "/dev/null";
   places_.control.run_directory = places_.control.tmp_directory = directory_.path();
-  for (const char* verb : {"status", "ready", "reload", "restart", "stop"}) {
+  for (const char* verb : {"status", "metrics", "ready", "reload", "restart", "stop"}) {
     EXPECT_EQ(mgr({verb}), kFailed) << verb;
     EXPECT_EQ(err_.str(), "no supervisor runs\n") << verb;
   }
