@@ -14,11 +14,8 @@
 #include "manager/supervisor/control_api.h"
 #include "manager/supervisor/lifecycle.h"
 #include "manager/supervisor/listeners.h"
-<<<<<<< worktree
 #include "manager/supervisor/metrics.h"
-=======
 #include "manager/supervisor/notify.h"
->>>>>>> landing
 #include "manager/supervisor/process_world.h"
 #include "manager/supervisor/status.h"
 

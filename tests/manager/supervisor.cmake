@@ -4,11 +4,8 @@ add_executable(supervisor_test
   ${CMAKE_CURRENT_SOURCE_DIR}/supervisor/busy_ratios_test.cc
   ${CMAKE_CURRENT_SOURCE_DIR}/supervisor/lifecycle_test.cc
   ${CMAKE_CURRENT_SOURCE_DIR}/supervisor/listeners_test.cc
-<<<<<<< worktree
   ${CMAKE_CURRENT_SOURCE_DIR}/supervisor/metrics_test.cc
-=======
   ${CMAKE_CURRENT_SOURCE_DIR}/supervisor/notify_test.cc
->>>>>>> landing
   ${CMAKE_CURRENT_SOURCE_DIR}/supervisor/restarts_test.cc
   ${CMAKE_CURRENT_SOURCE_DIR}/supervisor/text_writer_test.cc
   ${CMAKE_CURRENT_SOURCE_DIR}/supervisor/totals_test.cc
