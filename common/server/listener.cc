@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 namespace mgr::server {
 namespace {
@@ -102,10 +103,21 @@ Listener::Outcome Listener::accept_one() {
   }
 }
 
+void Listener::pause() {
+  paused_ = true;
+  unwatch();
+  awake_.stop();
+}
+
+void Listener::resume() {
+  if (!std::exchange(paused_, false)) return;
+  watch();
+}
+
 void Listener::accept_some() {
   // A shared queue is left to the others after one.
   const int most = shared() ? 1 : kAtOnce;
-  for (int i = 0; i < most; ++i) {
+  for (int i = 0; i < most && !paused_; ++i) {
     switch (accept_one()) {
       case Outcome::accepted:
       case Outcome::failed_one:

@@ -42,6 +42,9 @@ class Listener {
   bool shared() const { return sharing_ == Server::Sharing::shared; }
   // One round of accept.
   void accept_some();
+  // Leaves the queue alone until resume(); also from inside OnAccept.
+  void pause();
+  void resume();
   // Stops watching, then accepts to EAGAIN.
   void take_queue();
   void close_in_forked_child() noexcept { ::close(fd_.get()); }
@@ -67,6 +70,7 @@ class Listener {
   std::optional<TurnWatcher> turn_;
   Timer soon_;
   bool exclusive_ = false;
+  bool paused_ = false;
   Timer awake_;
   std::chrono::milliseconds pause_{0};  // 0: not out of descriptors
 };

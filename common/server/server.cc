@@ -35,6 +35,7 @@ struct Server::Impl {
        ipc::WorkerRecord& counters, const Log& to)
       : loop(on_loop),
         log(to),
+        limit_connections(options.limit_connections),
         context(on_loop, options, application, counters, to),
         idle_timer(on_loop, [this] { tell_idle(); }) {
     context.on_one_gone = [this] { one_gone(); };
@@ -48,11 +49,15 @@ struct Server::Impl {
   bool idle() const {
     return context.connections.size() == 0 && context.exchanges->in_flight() == 0;
   }
+  bool full() const {
+    return limit_connections > 0 && context.connections.size() >= limit_connections;
+  }
   void one_gone();
   void tell_idle();
 
   EventLoop& loop;
   const Log& log;
+  std::size_t limit_connections;
   Context context;
   Timer idle_timer;
   std::function<void()> on_idle;
@@ -70,6 +75,8 @@ void Server::Impl::accept(const Listener& listener, Accepted accepted) {
       std::make_unique<Http1Connection>(context, std::move(accepted.fd), std::move(peer)));
   bump(context.counters.connections_total);
   set(context.counters.connections, context.connections.size());
+  if (!full()) return;
+  for (const auto& [id, one] : listeners) one->pause();
 }
 
 PeerRef Server::Impl::describe(const Listener& listener, const Accepted& accepted) const {
@@ -100,6 +107,9 @@ PeerRef Server::Impl::describe(const Listener& listener, const Accepted& accepte
 
 void Server::Impl::one_gone() {
   set(context.counters.connections, context.connections.size());
+  if (!full()) {
+    for (const auto& [id, listener] : listeners) listener->resume();
+  }
   if (on_idle && idle()) idle_timer.start(std::chrono::milliseconds(0));
 }
 
@@ -123,6 +133,7 @@ void Server::add_listener(std::uint64_t id, UniqueFd listener, std::string addre
                                  sharing, [impl = impl_.get()](Listener& from, Accepted accepted) {
                                    impl->accept(from, std::move(accepted));
                                  });
+  if (impl_->full()) impl_->listeners[id]->pause();
 }
 
 void Server::remove_listener(std::uint64_t id, Queued queued) {

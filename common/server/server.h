@@ -27,6 +27,7 @@ struct ServerOptions {
   std::size_t limit_headers = 100;
   std::size_t limit_header_size = 64 * 1024;
   std::uint64_t limit_body = 0;
+  std::size_t limit_connections = 0;  // open at once; above it nothing is accepted
   ForwardedFamily forwarded = ForwardedFamily::off;
   std::vector<std::string> forwarded_trust;
   std::vector<std::string> trusted_proxies;

@@ -99,6 +99,14 @@ Result<void> check_bind(std::string_view text) {
   return check_line(text);
 }
 
+Result<void> check_admin(std::string_view text) {
+  const Result<net::BindAddress> address = net::parse_bind_address(text);
+  if (!address) return address.error();
+  if (address->kind != net::BindAddress::Kind::tcp)
+    return Error(in_quotes(text) + " is no TCP address");
+  return check_line(text);
+}
+
 Result<void> check_trusted_proxy(std::string_view text) {
   if (text == "*" || text == "unix") return {};
   const Result<net::Network> network = net::parse_network(text);

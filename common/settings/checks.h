@@ -20,6 +20,7 @@ Result<void> check_path(std::string_view text);
 Result<void> check_root_path(std::string_view text);
 // An entry of `bind`.
 Result<void> check_bind(std::string_view text);
+Result<void> check_admin(std::string_view text);
 // An address, a network, `*` or `unix`.
 Result<void> check_trusted_proxy(std::string_view text);
 // host or port.

@@ -74,6 +74,7 @@ struct Settings {
   std::string control;  // empty: the default places; "off"; or a path
   int control_mode = 0600;
   std::string control_group;
+  std::string admin;  // empty: off; or host:port
   LogLevel log_level = LogLevel::info;
   LogFormat log_format = LogFormat::text;
   std::string log_file;    // empty: stderr

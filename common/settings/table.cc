@@ -177,6 +177,13 @@ std::vector<Setting> control_settings() {
       text_setting({"control_group", g, "Group whose members may read status and configuration.",
                     Reload::needs_restart},
                    &Settings::control_group, "a group's name, or empty", check_line),
+      text_setting({"admin", g,
+                    "Address where the supervisor answers `/metrics`, `/livez` and `/readyz` to "
+                    "everyone who can reach it, so choose one that is loopback or internal; "
+                    "`:port` is both families.",
+                    Reload::needs_restart},
+                   &Settings::admin, "off, host:port, [v6]:port or :port", check_admin,
+                   {{"off", ""}, {"false", ""}}),
       enum_setting<LogLevel>({"log_level", g, "Least severe records that are logged."},
                              &Settings::log_level,
                              {{"debug", LogLevel::debug},

@@ -1,59 +1,24 @@
 #include "manager/supervisor/listeners.h"
 
-#include <arpa/inet.h>
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <linux/sock_diag.h>
 #include <linux/unix_diag.h>
-#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 
 #include <algorithm>
 #include <cstring>
-#include <memory>
 
+#include "common/net/tcp_socket.h"
 #include "common/net/unix_socket.h"
 
 namespace mgr::manager {
 namespace {
-
-std::string format_address(const sockaddr_storage& storage) {
-  char text[INET6_ADDRSTRLEN] = "";
-  if (storage.ss_family == AF_INET) {
-    const auto& in = reinterpret_cast<const sockaddr_in&>(storage);
-    inet_ntop(AF_INET, &in.sin_addr, text, sizeof text);
-    return fmt::format("{}:{}", text, ntohs(in.sin_port));
-  }
-  if (storage.ss_family == AF_INET6) {
-    const auto& in6 = reinterpret_cast<const sockaddr_in6&>(storage);
-    inet_ntop(AF_INET6, &in6.sin6_addr, text, sizeof text);
-    return fmt::format("[{}]:{}", text, ntohs(in6.sin6_port));
-  }
-  const auto& un = reinterpret_cast<const sockaddr_un&>(storage);
-  return std::string("unix:") + (un.sun_path[0] ? un.sun_path : "@") +
-         (un.sun_path[0] ? "" : un.sun_path + 1);
-}
-
-Result<sockaddr_storage> bound_to(int fd) {
-  sockaddr_storage storage{};
-  socklen_t length = sizeof storage;
-  if (::getsockname(fd, reinterpret_cast<sockaddr*>(&storage), &length) != 0) {
-    return Error::from_errno("getsockname");
-  }
-  return storage;
-}
-
-int port_of(const sockaddr_storage& storage) {
-  return storage.ss_family == AF_INET
-             ? ntohs(reinterpret_cast<const sockaddr_in&>(storage).sin_port)
-             : ntohs(reinterpret_cast<const sockaddr_in6&>(storage).sin6_port);
-}
 
 void switch_on(int fd, int level, int option) {
   const int on = 1;
@@ -151,60 +116,24 @@ Result<void> Listeners::open(const std::vector<net::BindAddress>& addresses,
 }
 
 Result<void> Listeners::open_tcp(const net::BindAddress& wanted, int slots) {
-  int port = wanted.port;
-  if (wanted.host.empty()) {
-    const auto v6 = open_tcp_family("::", AF_INET6, port, true, slots);
-    if (!v6 && v6.error().code() != EAFNOSUPPORT && v6.error().code() != EADDRNOTAVAIL) return v6;
-    const auto v4 = open_tcp_family("0.0.0.0", AF_INET, port, false, slots);
-    if (!v4 && v4.error().code() == EAFNOSUPPORT && v6) return {};
-    return v4;
+  auto bound = net::bind_tcp(wanted);
+  if (!bound) return std::move(bound).error();
+  for (auto& fd : *bound) {
+    if (auto added = add_group(std::move(fd), slots); !added) return added;
   }
-  addrinfo hints{};
-  hints.ai_family = AF_UNSPEC;
-  hints.ai_socktype = SOCK_STREAM;
-  hints.ai_flags = AI_PASSIVE;
-  addrinfo* found = nullptr;
-  if (const int error = ::getaddrinfo(wanted.host.c_str(), nullptr, &hints, &found); error != 0) {
-    return Error(fmt::format("host '{}': {}", wanted.host, ::gai_strerror(error)));
-  }
-  const std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> owner(found, ::freeaddrinfo);
-  char host[NI_MAXHOST];
-  if (::getnameinfo(found->ai_addr, found->ai_addrlen, host, sizeof host, nullptr, 0,
-                    NI_NUMERICHOST) != 0) {
-    return Error(fmt::format("host '{}': no address", wanted.host));
-  }
-  return open_tcp_family(host, found->ai_family, port, false, slots);
+  return {};
 }
 
-Result<void> Listeners::open_tcp_family(const std::string& host, int family, int& port,
-                                        bool only_v6, int slots) {
-  UniqueFd fd(::socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!fd) return Error::from_errno("socket");
-  switch_on(fd.get(), SOL_SOCKET, SO_REUSEADDR);
-  if (family == AF_INET6 && only_v6) switch_on(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY);
-  addrinfo hints{};
-  hints.ai_family = family;
-  hints.ai_socktype = SOCK_STREAM;
-  hints.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV;
-  addrinfo* found = nullptr;
-  if (::getaddrinfo(host.c_str(), std::to_string(port).c_str(), &hints, &found) != 0) {
-    return Error(fmt::format("{}: not an address", host));
-  }
-  const std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> owner(found, ::freeaddrinfo);
-  // Bound without SO_REUSEPORT, which follows: another program that binds this port, another mgr
-  // too, gets EADDRINUSE instead of a share of the connections.
-  if (::bind(fd.get(), found->ai_addr, found->ai_addrlen) != 0) {
-    return Error(std::strerror(errno), errno);
-  }
-  switch_on(fd.get(), SOL_SOCKET, SO_REUSEPORT);
-  auto bound = bound_to(fd.get());
+// `first` becomes the first socket of an address, and gets a sibling for each other slot.
+Result<void> Listeners::add_group(UniqueFd first, int slots) {
+  switch_on(first.get(), SOL_SOCKET, SO_REUSEPORT);
+  auto bound = net::bound_to(first.get());
   if (!bound) return std::move(bound).error();
-  port = port_of(*bound);
   Address address;
-  address.text = format_address(*bound);
-  address.family = family;
+  address.text = net::format_address(*bound);
+  address.family = bound->ss_family;
   addresses_.push_back(std::move(address));
-  add(addresses_.size() - 1, 0, std::move(fd));
+  add(addresses_.size() - 1, 0, std::move(first));
   for (int slot = 1; slot < slots; ++slot) {
     auto more = sibling(addresses_.back());
     if (!more) return std::move(more).error();
@@ -263,10 +192,10 @@ Result<void> Listeners::adopt(UniqueFd fd) {
   if (type != SOCK_STREAM) return Error("inherited descriptor: not a stream socket");
   const int flags = ::fcntl(fd.get(), F_GETFL);
   ::fcntl(fd.get(), F_SETFL, flags | O_NONBLOCK);
-  auto bound = bound_to(fd.get());
+  auto bound = net::bound_to(fd.get());
   if (!bound) return std::move(bound).error();
   Address address;
-  address.text = format_address(*bound);
+  address.text = net::format_address(*bound);
   address.family = bound->ss_family;
   address.shared = true;
   addresses_.push_back(std::move(address));

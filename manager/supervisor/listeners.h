@@ -74,8 +74,7 @@ class Listeners {
   };
 
   Result<void> open_tcp(const net::BindAddress& wanted, int slots);
-  Result<void> open_tcp_family(const std::string& host, int family, int& port, bool only_v6,
-                               int slots);
+  Result<void> add_group(UniqueFd first, int slots);
   Result<void> open_unix(const net::BindAddress& wanted);
   Result<void> adopt(UniqueFd fd);
   Result<UniqueFd> sibling(const Address& address) const;

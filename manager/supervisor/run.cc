@@ -62,6 +62,11 @@ int run_supervisor(SettingsLoader loader, LoadedSettings loaded) {
     auto opened = supervisor.open_control(*control, settings.derived_name());
     if (!opened) return fail(log, opened.error());
   }
+  if (!settings.admin.empty()) {
+    if (auto opened = supervisor.open_admin(settings.admin); !opened) {
+      return fail(log, opened.error());
+    }
+  }
   if (auto bound = supervisor.bind(workers); !bound) return fail(log, bound.error());
   return supervisor.run(workers, Supervisor::Until::told);
 }

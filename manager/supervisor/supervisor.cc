@@ -149,6 +149,15 @@ Result<void> Supervisor::open_control(const std::string& address, const std::str
   return {};
 }
 
+Result<void> Supervisor::open_admin(const std::string& address) {
+  admin_ = std::make_unique<Admin>(
+      loop_,
+      Admin::Answers{.metrics = [this] { return metrics_.text(); },
+                     .not_ready_reason = [this] { return lifecycle_.not_ready_reason(); }},
+      log_);
+  return admin_->open(address);
+}
+
 ControlApi::Actions Supervisor::actions() {
   return {.reload = [this](Done done) { reload(std::move(done)); },
           .restart = [this](std::vector<int> slots, Done done) { lifecycle_.restart(slots, done); },
@@ -240,6 +249,7 @@ int Supervisor::run(int workers, Until until) {
   check_.reset();
   signals_.clear();
   control_.reset();
+  admin_.reset();
   return exit_status_;
 }
 

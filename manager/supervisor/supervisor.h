@@ -11,6 +11,7 @@
 #include "common/loop/event_loop.h"
 #include "common/server/server.h"
 #include "common/settings/sources/loader.h"
+#include "manager/supervisor/admin.h"
 #include "manager/supervisor/control_api.h"
 #include "manager/supervisor/lifecycle.h"
 #include "manager/supervisor/listeners.h"
@@ -41,6 +42,8 @@ class Supervisor {
   // Takes the control socket `address` (a path or '@' and a name). Errors: a live supervisor has
   // it, no permission. None when never called.
   Result<void> open_control(const std::string& address, const std::string& name);
+  // Takes the setting `admin`. Errors: as bind.
+  Result<void> open_admin(const std::string& address);
   // Binds the addresses of the settings and the inherited sockets.
   Result<void> bind(int slots);
   // How a reload gets its settings; without it a reload is refused.
@@ -84,7 +87,8 @@ class Supervisor {
   std::unique_ptr<ControlApi> api_;
   ipc::WorkerRecord control_counters_;
   std::unique_ptr<server::Server> control_;
-  std::string control_path_;  // to remove at the end
+  std::unique_ptr<Admin> admin_;  // absent with `admin: off`
+  std::string control_path_;      // to remove at the end
 };
 
 }  // namespace mgr::manager

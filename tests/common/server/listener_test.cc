@@ -49,6 +49,59 @@ TEST_F(Listening, takes_few_connections_in_a_turn) {
   EXPECT_EQ(counters.connections.load(), 9u);
 }
 
+TEST_F(Listening, takes_no_more_connections_than_its_limit_and_goes_on_when_one_has_gone) {
+  ServerOptions options;
+  options.limit_connections = 3;
+  start(options);
+  std::vector<Client> clients;
+  for (int i = 0; i < 5; ++i) clients.push_back(connect());
+  turn_for(milliseconds(50));
+  EXPECT_EQ(server->connections(), 3u);
+  for (int i = 0; i < 3; ++i) {
+    clients[static_cast<std::size_t>(i)].send(kGet);
+    EXPECT_EQ(clients[static_cast<std::size_t>(i)].response().status, 200);
+  }
+  clients[1].close();
+  clients[3].send(kGet);
+  EXPECT_EQ(clients[3].response().status, 200) << "it waited in the queue";
+  EXPECT_EQ(server->connections(), 3u);
+  clients[0].close();
+  clients[2].close();
+  clients[4].send(kGet);
+  EXPECT_EQ(clients[4].response().status, 200);
+  EXPECT_TRUE(turn_until([&] { return server->connections() == 2; }));
+}
+
+TEST_F(Listening, keeps_its_limit_with_a_shared_socket_too) {
+  ServerOptions options;
+  options.limit_connections = 1;
+  start_unix(options);
+  Client first = connect();
+  ASSERT_TRUE(turn_until([&] { return server->connections() == 1; }));
+  Client second = connect();
+  server->try_accept();
+  turn_for(milliseconds(50));
+  EXPECT_EQ(server->connections(), 1u);
+  first.close();
+  second.send(kGet);
+  EXPECT_EQ(second.response().status, 200);
+}
+
+TEST_F(Listening, keeps_its_limit_with_a_listener_that_comes_later) {
+  ServerOptions options;
+  options.limit_connections = 1;
+  start(options);
+  Client first = connect();
+  ASSERT_TRUE(turn_until([&] { return server->connections() == 1; }));
+  server->add_listener(2, listen_on_loopback(port), "127.0.0.1:0", Server::Sharing::own);
+  Client second = connect();
+  turn_for(milliseconds(50));
+  EXPECT_EQ(server->connections(), 1u);
+  first.close();
+  second.send(kGet);
+  EXPECT_EQ(second.response().status, 200);
+}
+
 TEST_F(Listening, takes_the_queue_when_told_to_on_leaving) {
   start();
   std::vector<Client> clients;

@@ -65,6 +65,7 @@ TEST(Table, has_exactly_the_settings_that_the_program_acts_on) {
                                           "control",
                                           "control_mode",
                                           "control_group",
+                                          "admin",
                                           "log_level",
                                           "log_format",
                                           "log_file",
@@ -95,7 +96,8 @@ TEST(Table, a_reload_applies_all_but_what_belongs_to_the_supervisor) {
   for (const Setting& setting : table())
     if (setting.reload == Reload::needs_restart) fixed.insert(setting.name);
   EXPECT_EQ(fixed, (std::set<std::string>{"name", "bind", "backlog", "socket_mode", "socket_group",
-                                          "control", "control_mode", "control_group", "log_file"}));
+                                          "control", "control_mode", "control_group", "admin",
+                                          "log_file"}));
 }
 
 TEST(Table, tells_which_changes_need_a_new_start) {
@@ -204,6 +206,13 @@ TEST(Table, checks_names_and_paths) {
   EXPECT_FALSE(takes("root_path", "/api/"));
   EXPECT_FALSE(takes("control", "/" + std::string(200, 'x')));
   EXPECT_FALSE(takes("control", "@name"));
+  for (const char* address : {"off", "127.0.0.1:9100", "[::1]:9100", ":9100", "localhost:0"}) {
+    EXPECT_TRUE(takes("admin", address)) << address;
+  }
+  for (const char* other : {"", "9100", "127.0.0.1", "::1:9100", "unix:/x", "unix:@x", "fd://3",
+                            "127.0.0.1:65536", "127.0.0.1:-1", "on", "http://127.0.0.1:9100"}) {
+    EXPECT_FALSE(takes("admin", other)) << other;
+  }
   EXPECT_FALSE(takes("env", TextMap{{"A=B", "1"}}));
 }
 

@@ -1,0 +1,135 @@
+#include "common/net/tcp_socket.h"
+
+#include <arpa/inet.h>
+#include <fmt/core.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <sys/un.h>
+
+#include <cerrno>
+#include <cstring>
+#include <memory>
+
+namespace mgr::net {
+namespace {
+
+struct Host {
+  std::string numeric;
+  int family;
+};
+
+using Found = std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)>;
+
+Result<Found> look_up(const std::string& host, const char* port, int family, int flags) {
+  addrinfo hints{};
+  hints.ai_family = family;
+  hints.ai_socktype = SOCK_STREAM;
+  hints.ai_flags = flags;
+  addrinfo* found = nullptr;
+  if (const int error = ::getaddrinfo(host.c_str(), port, &hints, &found); error != 0) {
+    return Error(fmt::format("host '{}': {}", host, ::gai_strerror(error)));
+  }
+  return Found(found, ::freeaddrinfo);
+}
+
+Result<Host> resolve(const std::string& name) {
+  auto found = look_up(name, nullptr, AF_UNSPEC, AI_PASSIVE);
+  if (!found) return std::move(found).error();
+  const addrinfo& first = **found;
+  char host[NI_MAXHOST];
+  if (::getnameinfo(first.ai_addr, first.ai_addrlen, host, sizeof host, nullptr, 0,
+                    NI_NUMERICHOST) != 0) {
+    return Error(fmt::format("host '{}': no address", name));
+  }
+  return Host{host, first.ai_family};
+}
+
+void switch_on(int fd, int level, int option) {
+  const int on = 1;
+  ::setsockopt(fd, level, option, &on, sizeof on);
+}
+
+int port_of(const sockaddr_storage& storage) {
+  return storage.ss_family == AF_INET
+             ? ntohs(reinterpret_cast<const sockaddr_in&>(storage).sin_port)
+             : ntohs(reinterpret_cast<const sockaddr_in6&>(storage).sin6_port);
+}
+
+enum class Only6 { yes, no };
+
+Result<UniqueFd> bind_one(const Host& host, int port, Only6 only_v6) {
+  UniqueFd fd(::socket(host.family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!fd) return Error::from_errno("socket");
+  switch_on(fd.get(), SOL_SOCKET, SO_REUSEADDR);
+  if (only_v6 == Only6::yes) switch_on(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY);
+  const auto address = look_up(host.numeric, std::to_string(port).c_str(), host.family,
+                               AI_NUMERICHOST | AI_NUMERICSERV);
+  if (!address) return address.error();
+  if (::bind(fd.get(), (*address)->ai_addr, (*address)->ai_addrlen) != 0) {
+    return Error(std::strerror(errno), errno);
+  }
+  return fd;
+}
+
+// Both families, or the one that this machine has.
+Result<std::vector<UniqueFd>> bind_both(int port) {
+  std::vector<UniqueFd> sockets;
+  auto v6 = bind_one({"::", AF_INET6}, port, Only6::yes);
+  if (v6) {
+    const auto bound = bound_to(v6->get());
+    if (!bound) return bound.error();
+    port = port_of(*bound);
+    sockets.push_back(std::move(*v6));
+  } else if (v6.error().code() != EAFNOSUPPORT && v6.error().code() != EADDRNOTAVAIL) {
+    return std::move(v6).error();
+  }
+  auto v4 = bind_one({"0.0.0.0", AF_INET}, port, Only6::no);
+  if (v4) {
+    sockets.push_back(std::move(*v4));
+  } else if (v4.error().code() != EAFNOSUPPORT || sockets.empty()) {
+    return std::move(v4).error();
+  }
+  return sockets;
+}
+
+}  // namespace
+
+std::string format_address(const sockaddr_storage& address) {
+  char text[INET6_ADDRSTRLEN] = "";
+  if (address.ss_family == AF_INET) {
+    const auto& in = reinterpret_cast<const sockaddr_in&>(address);
+    inet_ntop(AF_INET, &in.sin_addr, text, sizeof text);
+    return fmt::format("{}:{}", text, ntohs(in.sin_port));
+  }
+  if (address.ss_family == AF_INET6) {
+    const auto& in6 = reinterpret_cast<const sockaddr_in6&>(address);
+    inet_ntop(AF_INET6, &in6.sin6_addr, text, sizeof text);
+    return fmt::format("[{}]:{}", text, ntohs(in6.sin6_port));
+  }
+  const auto& un = reinterpret_cast<const sockaddr_un&>(address);
+  return std::string("unix:") + (un.sun_path[0] ? un.sun_path : "@") +
+         (un.sun_path[0] ? "" : un.sun_path + 1);
+}
+
+Result<sockaddr_storage> bound_to(int fd) {
+  sockaddr_storage storage{};
+  socklen_t length = sizeof storage;
+  if (::getsockname(fd, reinterpret_cast<sockaddr*>(&storage), &length) != 0) {
+    return Error::from_errno("getsockname");
+  }
+  return storage;
+}
+
+Result<std::vector<UniqueFd>> bind_tcp(const BindAddress& wanted) {
+  CHECK(wanted.kind == BindAddress::Kind::tcp);
+  if (wanted.host.empty()) return bind_both(wanted.port);
+  auto host = resolve(wanted.host);
+  if (!host) return std::move(host).error();
+  auto fd = bind_one(*host, wanted.port, Only6::no);
+  if (!fd) return std::move(fd).error();
+  std::vector<UniqueFd> sockets;
+  sockets.push_back(std::move(*fd));
+  return sockets;
+}
+
+}  // namespace mgr::net

@@ -1,0 +1,91 @@
+#include "manager/supervisor/admin.h"
+
+#include <sys/socket.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+
+#include "common/net/tcp_socket.h"
+#include "manager/supervisor/text_writer.h"
+
+namespace mgr::manager {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr int kBacklog = 128;
+constexpr std::string_view kText = "text/plain; charset=utf-8";
+
+server::ServerOptions options() {
+  server::ServerOptions options;
+  options.header_timeout = milliseconds(5'000);
+  options.body_timeout = milliseconds(5'000);
+  options.write_timeout = milliseconds(10'000);
+  options.keep_alive = milliseconds(5'000);
+  options.limit_request_line = 2048;
+  options.limit_headers = 64;
+  options.limit_header_size = 16 * 1024;
+  options.limit_body = 4096;
+  options.limit_connections = Admin::kMostConnections;
+  return options;
+}
+
+void refuse_method(server::Exchange& exchange) {
+  const std::array<server::HeaderField, 2> fields{
+      {{"Content-Type", kText}, {"Allow", "GET, HEAD"}}};
+  exchange.send_head(405, fields);
+  exchange.send_body("only GET and HEAD are known here\n", false);
+}
+
+Result<void> listen_on(const std::string& text, std::vector<UniqueFd>& sockets) {
+  const auto address = net::parse_bind_address(text);
+  if (!address) return address.error();
+  auto bound = net::bind_tcp(*address);
+  if (!bound) return std::move(bound).error();
+  for (auto& fd : *bound) {
+    if (::listen(fd.get(), kBacklog) != 0) return Error(std::strerror(errno), errno);
+    sockets.push_back(std::move(fd));
+  }
+  return {};
+}
+
+}  // namespace
+
+Admin::Admin(EventLoop& loop, Answers answers, const Log& log)
+    : answers_(std::move(answers)), log_(log), server_(loop, options(), *this, counters_, log) {}
+
+Result<void> Admin::open(const std::string& address) {
+  std::vector<UniqueFd> sockets;
+  if (auto listening = listen_on(address, sockets); !listening) {
+    return std::move(listening).error().with("admin " + address);
+  }
+  for (std::size_t i = 0; i < sockets.size(); ++i) {
+    const auto bound = net::bound_to(sockets[i].get());
+    const std::string text = bound ? net::format_address(*bound) : address;
+    server_.add_listener(i, std::move(sockets[i]), text, server::Server::Sharing::own);
+    log_.info("admin listener {}", text);
+  }
+  return {};
+}
+
+void Admin::on_request(server::Exchange& exchange) noexcept {
+  answer(exchange);
+  exchange.release();
+}
+
+void Admin::answer(server::Exchange& exchange) const {
+  const server::Request& request = exchange.request();
+  const std::string_view path = request.raw_path;
+  if (path != "/metrics" && path != "/livez" && path != "/readyz") {
+    return exchange.respond(404, kText, "here are /metrics, /livez and /readyz\n");
+  }
+  if (request.method != "GET" && request.method != "HEAD") return refuse_method(exchange);
+  if (path == "/metrics") {
+    return exchange.respond(200, TextWriter::kContentType, answers_.metrics());
+  }
+  const std::string reason = path == "/readyz" ? answers_.not_ready_reason() : "";
+  exchange.respond(reason.empty() ? 200 : 503, kText, reason.empty() ? "ok\n" : reason + "\n");
+}
+
+}  // namespace mgr::manager

@@ -1,0 +1,43 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "common/base/log.h"
+#include "common/ipc/scoreboard.h"
+#include "common/loop/event_loop.h"
+#include "common/server/server.h"
+
+namespace mgr::manager {
+
+// The admin listener: `/metrics`, `/livez` and `/readyz` by TCP, to everyone who can reach it, and
+// nothing that changes anything. GET and HEAD alone; few connections at once and short timeouts, so
+// that nobody keeps the supervisor busy. The supervisor answers itself, also when no worker can.
+class Admin final : public server::Application {
+ public:
+  struct Answers {
+    std::function<std::string()> metrics;
+    std::function<std::string()> not_ready_reason;  // empty: ready
+  };
+  // Connections at once; more wait in the queue.
+  static constexpr std::size_t kMostConnections = 64;
+
+  // `loop` and `log` must outlive it.
+  Admin(EventLoop& loop, Answers answers, const Log& log);
+
+  // Listens on an address of the setting `admin`. Errors name setting and address.
+  Result<void> open(const std::string& address);
+
+  void on_request(server::Exchange& exchange) noexcept override;
+
+ private:
+  void answer(server::Exchange& exchange) const;
+
+  Answers answers_;
+  const Log& log_;
+  ipc::WorkerRecord counters_;
+  server::Server server_;
+};
+
+}  // namespace mgr::manager
