@@ -169,18 +169,18 @@ def test_a_first_start_that_fails_is_never_ready_and_says_why(make_mgr, manager)
 
 
 def test_a_watchdog_hears_of_it_twice_in_each_period_until_it_hangs(make_mgr, manager):
-    mgr = started(make_mgr, manager, env={"WATCHDOG_USEC": "600000"})
+    mgr = started(make_mgr, manager, env={"WATCHDOG_USEC": "2000000"})
     manager.until("READY")
     at = []
-    for _ in range(5):
+    for _ in range(4):
         manager.until("WATCHDOG")
         at.append(time.monotonic())
-    assert all(later - earlier < 0.6 for earlier, later in zip(at, at[1:], strict=False))
+    assert all(later - earlier < 2 for earlier, later in zip(at, at[1:], strict=False))
     mgr.process.send_signal(signal.SIGSTOP)
     wait_for(lambda: stopped(mgr.pid), "stopped")
     manager.rest()
     with pytest.raises(TimeoutError):
-        manager.until("WATCHDOG", seconds=1.2)
+        manager.until("WATCHDOG", seconds=2.5)
     mgr.process.send_signal(signal.SIGCONT)
     manager.until("WATCHDOG")
 
