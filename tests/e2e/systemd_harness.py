@@ -1,7 +1,8 @@
 """A Debian that is booted with systemd as its first process, in namespaces of its own.
 
 The tree is a copy, and ends with the test: with the process that unshare(1) started, the kernel
-ends every process of the namespace. The network is shared, so that clients reach what runs inside.
+ends every process of the namespace. The network is shared, so that clients reach what runs inside,
+or it is a namespace of its own, where every port is free.
 """
 
 import contextlib
@@ -29,6 +30,7 @@ BOOT = r"""
 set -eu
 root=$1
 hostname mgr-test
+ip link set lo up
 mount --make-rprivate /
 mount --bind "$root" "$root"
 mount -t proc proc "$root/proc"
@@ -66,9 +68,10 @@ def libraries_packages(program):
 
 
 def debian_tree():
-    """The tree with systemd, made once; skips where it can't be made."""
+    """The tree with systemd and what the README uses, made once; skips where it can't be made."""
     tree = Path(os.environ.get("DEBIAN_TREE", "/tmp/mgr-debian-tree") + "-systemd")
     done = subprocess.run([ROOT / "tests/tools/debian_tree", tree, "systemd", "dbus", "python3",
+                           "python3-fastapi", "nginx", "curl", "iproute2",
                            *libraries_packages(os.environ["MGR_BIN"])],
                           capture_output=True, text=True)
     if done.returncode == 77:
@@ -96,7 +99,8 @@ def install(tree):
 class Booted:
     """The booted system. Everything is done inside by run() and systemctl()."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, own_network=False):
+        self.namespaces = [*NAMESPACES, *(["--net"] if own_network else [])]
         self.root = directory / "root"
         self.cgroup = None
         self.process = None
@@ -106,7 +110,7 @@ class Booted:
         hierarchy = cgroup2_mount()
         if hierarchy is None:
             pytest.skip("no cgroup2 hierarchy that can be written is mounted here")
-        tried = subprocess.run([*NAMESPACES, "mount", "--make-rprivate", "/"], capture_output=True,
+        tried = subprocess.run([*self.namespaces, "mount", "--make-rprivate", "/"], capture_output=True,
                                text=True)
         if tried.returncode != 0:
             pytest.skip(f"no namespaces can be made here: {tried.stderr.strip()}")
@@ -121,7 +125,7 @@ class Booted:
 
         self.console = open(self.root.parent / "console", "wb")
         self.process = subprocess.Popen(
-            [*NAMESPACES, "sh", "-c", BOOT, "boot", self.root], preexec_fn=enter,
+            [*self.namespaces, "sh", "-c", BOOT, "boot", self.root], preexec_fn=enter,
             stdin=subprocess.DEVNULL, stdout=self.console, stderr=self.console)
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         self.init = int(wait_for(lambda: children.read_text().strip(), "unshare has forked"))
