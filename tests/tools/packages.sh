@@ -5,7 +5,8 @@ packages_build="build-essential cmake ninja-build pkg-config libuv1-dev libyaml-
   nlohmann-json3-dev libcli11-dev libfmt-dev libspdlog-dev python3-dev"
 packages_example="python3 python3-fastapi curl"
 packages_test="libgtest-dev python3-pytest ccache procps iproute2 nftables nginx prometheus
-  debootstrap systemd"
+  debootstrap systemd buildah podman runc"
+packages_image="python3-venv"
 
 as_root() {
   if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
