@@ -1,7 +1,9 @@
 // mgr-worker: what the supervisor executes for a mold. It gives the application its directory and
-// environment, finds the interpreter and becomes it.
+// environment; for a Python application it finds the interpreter and becomes it, for a C++ one it
+// starts itself again, so that the environment applies to the loading of libraries too.
 //
 //   mgr-worker                  with the descriptors of common/ipc/inherited.h
+//   mgr-worker --native         the same, in the application's environment: a mold of C++
 //   mgr-worker --refuse REASON  the interpreter that it became is not fit: reports that and ends
 
 #include <signal.h>
@@ -14,6 +16,7 @@
 #include "common/ipc/inherited.h"
 #include "common/ipc/messages.h"
 #include "worker/launch/launcher.h"
+#include "worker/native/mold.h"
 
 namespace {
 
@@ -28,10 +31,13 @@ mgr::Result<mgr::Settings> read_settings() {
 mgr::Error launch() {
   auto settings = read_settings();
   if (!settings) return std::move(settings).error();
-  auto directory = mgr::worker::python_directory();
-  if (!directory) return std::move(directory).error();
   auto entered = mgr::worker::enter_application_environment(*settings);
   if (!entered) return std::move(entered).error();
+  auto native = mgr::worker::is_native(*settings);
+  if (!native) return std::move(native).error();
+  if (*native) return mgr::worker::exec_native_host();
+  auto directory = mgr::worker::python_directory();
+  if (!directory) return std::move(directory).error();
   return mgr::worker::exec_interpreter(*settings, *directory);
 }
 
@@ -41,5 +47,6 @@ int main(int argc, char** argv) {
   if (argc == 3 && std::string_view(argv[1]) == "--refuse") mgr::worker::refuse(argv[2]);
   // A mold that hangs in the application's code would not see the end of its channel.
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (argc == 2 && std::string_view(argv[1]) == "--native") return mgr::native::run_mold();
   mgr::worker::refuse(launch().message());
 }

@@ -36,9 +36,9 @@ Result<MoldOrder> decode_mold_order(std::string_view text);
 
 // The mold is ready to fork workers. With load: the application is imported.
 struct Loaded {
-  std::string interpreter;  // path of the Python used
-  std::string python;       // its version
-  std::string interface;    // "asgi", "asgi2"; empty when nothing was loaded
+  std::string interpreter;  // path of the Python used, or of the library
+  std::string python;       // its version; empty: no Python
+  std::string interface;    // "asgi", "asgi2", "native"; empty when nothing was loaded
   std::int64_t duration_ms = 0;
   // What loading left open that forbids forking from here, each a phrase for people:
   // "thread 'reporter'", "listening socket 127.0.0.1:9999", "epoll descriptor 9".

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "common/net/address.h"
+#include "common/settings/application_name.h"
 #include "common/settings/value.h"
 
 namespace mgr::settings {
@@ -58,7 +59,7 @@ std::string lower(std::string_view text) {
 }  // namespace
 
 Result<void> check_app(std::string_view text) {
-  if (text.empty()) return {};
+  if (text.empty() || library_named_by(text)) return {};
   const std::size_t colon = text.find(':');
   std::string_view attribute =
       colon == std::string_view::npos ? std::string_view("app") : text.substr(colon + 1);

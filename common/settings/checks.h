@@ -8,7 +8,7 @@ namespace mgr::settings {
 
 // What the texts of single settings must look like. Errors quote the text.
 
-// module, module:attribute, module:factory(); empty: none.
+// module, module:attribute, module:factory(), path/to/lib.so, path/to/lib.so:symbol; empty: none.
 Result<void> check_app(std::string_view text);
 // [A-Za-z0-9._-], at most 64; empty: derived.
 Result<void> check_name(std::string_view text);

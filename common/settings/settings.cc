@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "common/net/address.h"
+#include "common/settings/application_name.h"
 #include "common/settings/table.h"
 
 namespace mgr {
@@ -76,8 +77,9 @@ Result<Settings> Settings::from_json(const nlohmann::json& values) {
 std::string Settings::derived_name() const {
   if (!name.empty()) return as_name(name);
   if (!config_file.empty()) return as_name(stem(config_file));
-  const std::string module = app.substr(0, app.find(':'));
-  return as_name(module + "-" + (bind.empty() ? "" : address_label(bind.front())));
+  const auto library = settings::library_named_by(app);
+  const std::string application = library ? stem(library->path) : app.substr(0, app.find(':'));
+  return as_name(application + "-" + (bind.empty() ? "" : address_label(bind.front())));
 }
 
 }  // namespace mgr

@@ -13,7 +13,7 @@
 
 namespace mgr {
 
-enum class Interface { automatic, asgi, asgi2 };
+enum class Interface { automatic, asgi, asgi2, native };
 enum class LifespanMode { automatic, on, off };
 enum class PreloadMode { automatic, on, off };
 enum class ForwardedFamily { off, x_forwarded, rfc7239 };

@@ -20,13 +20,20 @@ std::vector<Setting> application_settings() {
   constexpr Group g = Group::application;
   return {
       text_setting({"app", g,
-                    "The application: a module, an attribute of it, or a factory to call. "
-                    "Without an attribute: `app`, then `application`."},
-                   &Settings::app, "module, module:attribute or module:factory()", check_app),
+                    "The application: a Python module, an attribute of it, or a factory to call "
+                    "(without an attribute: `app`, then `application`); or a C++ library, relative "
+                    "to `chdir`, and what it exports (`mgr_application`)."},
+                   &Settings::app,
+                   "module, module:attribute, module:factory(), path/to/lib.so or "
+                   "path/to/lib.so:symbol",
+                   check_app),
       enum_setting<Interface>(
           {"interface", g, "How the application is called; `auto` looks at it."},
           &Settings::interface,
-          {{"auto", Interface::automatic}, {"asgi", Interface::asgi}, {"asgi2", Interface::asgi2}}),
+          {{"auto", Interface::automatic},
+           {"asgi", Interface::asgi},
+           {"asgi2", Interface::asgi2},
+           {"native", Interface::native}}),
       text_setting({"name", g,
                     "Name of this supervisor, by which `mgr -i NAME` finds it; empty: from "
                     "the configuration file's name, else from application and port.",

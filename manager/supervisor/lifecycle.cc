@@ -60,9 +60,11 @@ void Lifecycle::on_mold_message(MoldId id, const ipc::MoldMessage& message, std:
     }
     mold.state = Mold::State::ready;
     generation->interface = loaded->interface;
-    log_.info("generation {}: {} by Python {} ({}) in {} ms", generation->number,
-              generation->load ? "application loaded" : "mold started", loaded->python,
-              loaded->interpreter, loaded->duration_ms);
+    const std::string by = loaded->python.empty()
+                               ? "from " + loaded->interpreter
+                               : "by Python " + loaded->python + " (" + loaded->interpreter + ")";
+    log_.info("generation {}: {} {} in {} ms", generation->number,
+              generation->load ? "application loaded" : "mold started", by, loaded->duration_ms);
   } else if (const auto* failed = std::get_if<ipc::LoadFailed>(&message)) {
     mold.failure = Failure{failed->stage, failed->error, std::move(traceback), failed->exit_status};
     mold.deadline = world_.now() + kLeaveTime;

@@ -9,6 +9,7 @@
 #include "common/ipc/channel.h"
 #include "common/ipc/inherited.h"
 #include "common/ipc/messages.h"
+#include "common/settings/application_name.h"
 #include "common/settings/env_file.h"
 #include "worker/launch/interpreter.h"
 
@@ -71,6 +72,30 @@ Result<void> enter_application_environment(const Settings& settings) {
     if (auto done = set(key, value); !done) return done;
   }
   return {};
+}
+
+Result<bool> is_native(const Settings& settings) {
+  const bool library = settings::library_named_by(settings.app).has_value();
+  switch (settings.interface) {
+    case Interface::automatic:
+      return library;
+    case Interface::native:
+      if (library) return true;
+      return Error("interface: native, but app: " + settings.app +
+                   " is no library; allowed: path/to/lib.so or path/to/lib.so:symbol");
+    case Interface::asgi:
+    case Interface::asgi2:
+      if (!library) return false;
+      return Error("app: " + settings.app +
+                   " is a library, which only the interfaces auto and native can serve");
+  }
+  return library;
+}
+
+Error exec_native_host() {
+  const char* const arguments[] = {"mgr-worker", "--native", nullptr};
+  ::execv("/proc/self/exe", const_cast<char* const*>(arguments));
+  return Error::from_errno("cannot run mgr-worker again");
 }
 
 Error exec_interpreter(const Settings& settings, const std::string& python_directory) {

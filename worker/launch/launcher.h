@@ -12,6 +12,12 @@ namespace mgr::worker {
 // `env_file` over what was inherited. Paths are relative to `chdir`.
 Result<void> enter_application_environment(const Settings& settings);
 
+// Whether the settings name a C++ application. Error: they name one thing and want the other.
+Result<bool> is_native(const Settings& settings);
+
+// Replaces this process by `mgr-worker --native`. Returns only an error.
+Error exec_native_host();
+
 // Replaces this process by the interpreter, which runs the host found in `python_directory`.
 // Returns only an error, which names the interpreter.
 Error exec_interpreter(const Settings& settings, const std::string& python_directory);

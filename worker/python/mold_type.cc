@@ -48,6 +48,8 @@ const char* name_of(Interface interface) {
       return "asgi";
     case Interface::asgi2:
       return "asgi2";
+    case Interface::native:  // never comes here
+      return "native";
   }
   return "auto";
 }

@@ -4,6 +4,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "common/settings/application_name.h"
+
 namespace mgr {
 namespace {
 
@@ -75,6 +77,26 @@ TEST(DerivedName, is_application_and_first_address_without_a_file) {
   EXPECT_EQ(settings.derived_name(), "pkg.main-x-y");
   settings.bind = {"fd://3"};
   EXPECT_EQ(settings.derived_name(), "pkg.main-fd3");
+  settings.app = "build/shop.so:second";
+  EXPECT_EQ(settings.derived_name(), "shop-fd3");
+}
+
+TEST(LibraryName, is_a_path_and_what_the_library_exports) {
+  const auto plain = settings::library_named_by("build/hello.so");
+  ASSERT_TRUE(plain);
+  EXPECT_EQ(plain->path, "build/hello.so");
+  EXPECT_EQ(plain->symbol, "mgr_application");
+  const auto named = settings::library_named_by("/opt/a:b/lib.so:second_1");
+  ASSERT_TRUE(named);
+  EXPECT_EQ(named->path, "/opt/a:b/lib.so");
+  EXPECT_EQ(named->symbol, "second_1");
+}
+
+TEST(LibraryName, is_not_what_names_a_python_application) {
+  for (const char* app : {"", "main", "main:app", "pkg.so.main:app", ".so", "lib.so:", "lib.so:1st",
+                          "lib.so:a b", "lib.so:factory()", "a\n.so"}) {
+    EXPECT_FALSE(settings::library_named_by(app)) << app;
+  }
 }
 
 }  // namespace

@@ -138,7 +138,8 @@ TEST(Table, accepts_no_value_that_the_program_does_not_act_on) {
   EXPECT_FALSE(takes("interface", "wsgi"));
   EXPECT_FALSE(takes("access_log_format", "json"));
   EXPECT_FALSE(takes("log_level", "trace"));
-  EXPECT_EQ(problem("interface", "wsgi"), "'wsgi' is not known; allowed: auto, asgi or asgi2");
+  EXPECT_EQ(problem("interface", "wsgi"),
+            "'wsgi' is not known; allowed: auto, asgi, asgi2 or native");
 }
 
 TEST(Table, on_and_off_survive_tools_that_rewrite_them) {
@@ -167,10 +168,11 @@ TEST(Table, auto_and_other_words_stand_for_values) {
 }
 
 TEST(Table, checks_the_application) {
-  for (const char* text : {"main", "main:app", "pkg.main:make()", "pkg:a.b", "módulo:app"})
+  for (const char* text :
+       {"main", "main:app", "pkg.main:make()", "pkg:a.b", "módulo:app", "lib/x.so", "x.so:symbol"})
     EXPECT_TRUE(takes("app", text)) << text;
-  for (const char* text : {"main:", ":app", "main:app(1)", "lib/x.so", "a b", "main:app:x", "1x",
-                           "a..b", "main()", "main:()"})
+  for (const char* text : {"main:", ":app", "main:app(1)", "lib/x", "lib/x.so:a b", "a b",
+                           "main:app:x", "1x", "a..b", "main()", "main:()"})
     EXPECT_FALSE(takes("app", text)) << text;
 }
 
