@@ -43,7 +43,7 @@ void TextWriter::family(std::string_view name, Type type, std::string_view help)
   CHECK(is_name(name));
   family_ = name;
   text_.append("# HELP ").append(name).append(" ");
-  escape(help, false);
+  escape(help, Quotes::kept);
   text_.append("\n# TYPE ").append(name).append(" ").append(to_string(type)).append("\n");
 }
 
@@ -74,7 +74,7 @@ void TextWriter::line(std::string_view suffix, std::span<const Label> labels, do
     CHECK(is_name(label.name));
     text_.push_back(before);
     text_.append(label.name).append("=\"");
-    escape(label.value, true);
+    escape(label.value, Quotes::escaped);
     text_.push_back('"');
     before = ',';
   }
@@ -83,11 +83,11 @@ void TextWriter::line(std::string_view suffix, std::span<const Label> labels, do
 }
 
 // Line ends and backslashes would break a line; in a label's value quotation marks too.
-void TextWriter::escape(std::string_view text, bool quotes) {
+void TextWriter::escape(std::string_view text, Quotes quotes) {
   for (const char c : text) {
     if (c == '\n') {
       text_.append("\\n");
-    } else if (c == '\\' || (quotes && c == '"')) {
+    } else if (c == '\\' || (c == '"' && quotes == Quotes::escaped)) {
       text_.push_back('\\');
       text_.push_back(c);
     } else {

@@ -35,7 +35,8 @@ class TextWriter {
 
  private:
   void line(std::string_view suffix, std::span<const Label> labels, double value);
-  void escape(std::string_view text, bool quotes);
+  enum class Quotes { kept, escaped };
+  void escape(std::string_view text, Quotes quotes);
 
   std::string family_;
   std::string text_;
