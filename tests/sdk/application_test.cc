@@ -109,7 +109,9 @@ TEST_F(Requests, the_part_of_a_body_stays_while_more_arrives) {
     const Message first = co_await receive();
     co_await app::sleep(milliseconds(20));  // the rest comes meanwhile
     kept = first.body;
-    while ((co_await receive()).more_body) {
+    for (bool more = true; more;) {
+      const Message message = co_await receive();
+      more = message.more_body;
     }
     co_await respond(send, 200, {}, kept);
   });
@@ -206,7 +208,8 @@ TEST_F(Requests, after_the_response_receive_tells_of_the_end_and_send_is_ignored
   bool over = false;
   serve([&over](const Scope&, Receive receive, Send send) -> Task<> {
     co_await respond(send, 200, {}, "done");
-    over = (co_await receive()).type == Message::Type::disconnect;
+    const Message message = co_await receive();
+    over = message.type == Message::Type::disconnect;
     co_await send(ResponseBody{"late"});
   });
   EXPECT_EQ(body_of(get("/")), "done");

@@ -37,11 +37,13 @@ TEST_F(LifespanTest, state_of_the_startup_is_seen_by_requests_until_the_shutdown
           co_await respond(send, 200, {}, "count " + std::to_string(count));
           co_return;
         }
-        EXPECT_EQ((co_await receive()).type, Message::Type::startup);
+        const Message first = co_await receive();
+        EXPECT_EQ(first.type, Message::Type::startup);
         co_await app::sleep(milliseconds(2));
         scope.make_state<Counter>(40);
         co_await send(StartupComplete{});
-        EXPECT_EQ((co_await receive()).type, Message::Type::shutdown);
+        const Message last = co_await receive();
+        EXPECT_EQ(last.type, Message::Type::shutdown);
         events += "shutting down " + std::to_string(scope.state<Counter>().value);
         co_await app::sleep(milliseconds(2));
         co_await send(ShutdownComplete{});

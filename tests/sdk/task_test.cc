@@ -81,7 +81,8 @@ TEST(Task, gives_references_and_what_can_only_be_moved) {
   const auto reference = [&]() -> Task<int&> { co_return target; };
   const auto pointer = []() -> Task<std::unique_ptr<int>> { co_return std::make_unique<int>(5); };
   const auto parent = [&]() -> Task<> {
-    (co_await reference()) = 2;
+    int& got_reference = co_await reference();
+    got_reference = 2;
     const std::unique_ptr<int> got = co_await pointer();
     target += *got;
   };

@@ -179,7 +179,9 @@ TEST_F(Waiting, send_waits_while_the_client_does_not_read) {
 TEST_F(Waiting, receive_tells_that_the_client_is_gone) {
   bool told = false;
   serve([&told](const Scope&, Receive receive, Send) -> Task<> {
-    while ((co_await receive()).type != Message::Type::disconnect) {
+    for (;;) {
+      const Message message = co_await receive();
+      if (message.type == Message::Type::disconnect) break;
     }
     told = true;
   });

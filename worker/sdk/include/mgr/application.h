@@ -14,8 +14,9 @@
 // or is cancelled, its destructors have run. An exception is logged and answered with 500, or cuts
 // the connection where the response has begun.
 //
-// GCC 12 destroys some temporaries within co_await expressions twice: give a name to lambdas with
-// captures, to aggregates and to branches of ?: that own something.
+// With GCC 12 a co_await is a statement of its own or initializes a variable, and what owns memory
+// in it (a lambda with captures, an aggregate, a branch of ?:) has a name, as the README of the SDK
+// says.
 #pragma once
 
 #include <mgr/abi.h>
