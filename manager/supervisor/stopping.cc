@@ -81,8 +81,11 @@ void Lifecycle::finish_if_empty() {
   }
   if (!workers_.empty() || !molds_.empty()) return;
   for (auto& callback : std::exchange(on_stopped_, {})) callback();
-  if (!last_words_.empty()) log_.error("{}", std::exchange(last_words_, {}));
-  log_.info("stopped");
+  if (last_words_.empty()) {
+    log_.info("stopped");
+  } else {
+    log_.error("{}", std::exchange(last_words_, {}));
+  }
   world_.leave(exit_status_);
 }
 
