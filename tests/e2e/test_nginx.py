@@ -119,10 +119,13 @@ def test_20_reloads_behind_nginx_lose_nothing(site, kind):
 @BOTH
 def test_scaling_2_12_2_behind_nginx_loses_nothing(site, kind):
     mgr, nginx = site(kind)
+    rounds = 0
     with no_loss(*loads(nginx)):
-        for wanted in (12, 2) * 5:
-            mgr.must("scale", wanted)
-            assert mgr.status()["target_workers"] == wanted
+        while rounds < 5 or len(nginx.access()) < 1000:  # a fast machine needs more of them
+            for wanted in (12, 2):
+                mgr.must("scale", wanted)
+                assert mgr.status()["target_workers"] == wanted
+            rounds += 1
     assert_all_answered(nginx)
 
 
