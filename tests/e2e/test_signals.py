@@ -67,11 +67,13 @@ def test_a_stop_waits_for_no_keep_alive_timer(make_mgr):
     """Idle connections of a proxy are let go after a second, those of a worker that leaves too."""
     mgr = make_mgr("echo", workers=2, keep_alive="75s", min_ready="100ms").start()
     request = b"GET /pid HTTP/1.1\r\nHost: x\r\n\r\n"
-    with mgr.connect() as idle, mgr.connect() as older:
+    with contextlib.ExitStack() as connections:
+        older = connections.enter_context(mgr.connect())
         older.sendall(request)
         read_response(older)
         mgr.must("reload")
-        assert len(mgr.status()["leaving"]) == 1
+        wait_for(lambda: len(mgr.status_now()["leaving"]) == 1, "only its worker is left")
+        idle = connections.enter_context(mgr.connect())
         idle.sendall(request)
         read_response(idle)
         began = time.monotonic()
