@@ -40,7 +40,6 @@ bool load_strings(Constants& c) {
       {&c.https, "https"},
       {&c.version_10, "1.0"},
       {&c.version_11, "1.1"},
-      {&c.call_soon, "call_soon"},
       {&c.create_future, "create_future"},
       {&c.create_task, "create_task"},
       {&c.done, "done"},
@@ -54,6 +53,13 @@ bool load_strings(Constants& c) {
       {&c.ready, "_ready"},
       {&c.scheduled, "_scheduled"},
       {&c.stopping, "_stopping"},
+      {&c.cancelled, "_cancelled"},
+      {&c.run_handle, "_run"},
+      {&c.when, "_when"},
+      {&c.context, "context"},
+      {&c.callback_failed, "_callback_failed"},
+      {&c.drop_cancelled_timers, "_drop_cancelled_timers"},
+      {&c.poll_descriptors, "_poll_descriptors"},
   };
   for (const auto& [target, text] : strings) {
     *target = PyUnicode_InternFromString(text);

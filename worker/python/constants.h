@@ -36,7 +36,6 @@ struct Constants {
   PyObject* empty_bytes;
   PyObject* empty_tuple;
   // Names of methods and attributes.
-  PyObject* call_soon;
   PyObject* create_future;
   PyObject* create_task;
   PyObject* done;
@@ -51,6 +50,14 @@ struct Constants {
   PyObject* ready;
   PyObject* scheduled;
   PyObject* stopping;
+  PyObject* cancelled;
+  PyObject* run_handle;
+  PyObject* when;
+  PyObject* context;
+  // Methods of MgrLoop.
+  PyObject* callback_failed;
+  PyObject* drop_cancelled_timers;
+  PyObject* poll_descriptors;
   // asyncio and types.
   PyObject* task_type;
   PyObject* cancelled_error;

@@ -19,15 +19,6 @@ const char* name_of(worker::Leave how) {
   return "now";
 }
 
-PyObject* take_step(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject* names) {
-  auto* dispatcher = static_cast<Dispatcher*>(PyCapsule_GetPointer(self, nullptr));
-  return dispatcher ? dispatcher->call_soon(args, count, names) : nullptr;
-}
-
-PyMethodDef take_step_def = {"call_soon",
-                             reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(take_step)),
-                             METH_FASTCALL | METH_KEYWORDS, nullptr};
-
 }  // namespace
 
 void Dispatcher::attach(worker::Worker& worker, Ref on_leave) {
@@ -47,13 +38,7 @@ bool Dispatcher::open(Callables callables) {
   switch (callables_.start) {
     case Start::eager:
       return PyDict_SetItemString(task_arguments_.get(), "eager_start", Py_True) == 0;
-    case Start::stepped: {
-      Ref self = Ref::take(PyCapsule_New(this, nullptr, nullptr));
-      if (self) step_taker_ = Ref::take(PyCFunction_NewEx(&take_step_def, self.get(), nullptr));
-      class_call_soon_ = Ref::take(PyObject_GetAttr(callables_.loop.get(), constants().call_soon));
-      if (!step_taker_ || !class_call_soon_) return false;
-      [[fallthrough]];
-    }
+    case Start::stepped:
     case Start::queued: {
       // Before 3.12 a Task without a name formats one at once, which costs a twentieth of a
       // request.
@@ -116,10 +101,7 @@ bool Dispatcher::may_wait_on(Py_ssize_t scheduled) const {
 }
 
 void Dispatcher::start_batch() {
-  const Constants& c = constants();
-  PyObject* loop = callables_.loop.get();
-  const bool stepped = step_taker_ && !use_loop_for_steps_ &&
-                       PyObject_SetAttr(loop, c.call_soon, step_taker_.get()) == 0;
+  taking_steps_ = callables_.start == Start::stepped && !use_loop_for_steps_;
   // The lists are this call's own: an application that runs its loop inside of a handler comes here
   // again while they are walked.
   std::vector<server::Exchange*> batch = std::move(spare_batch_);
@@ -127,34 +109,19 @@ void Dispatcher::start_batch() {
   for (server::Exchange* exchange : batch) start(*exchange);
   batch.clear();
   spare_batch_ = std::move(batch);
-  if (!stepped) return;
-  PyObject_SetAttr(loop, c.call_soon, nullptr);  // the class's own again
+  taking_steps_ = false;
   run_steps();
 }
 
-PyObject* Dispatcher::call_soon(PyObject* const* args, Py_ssize_t count, PyObject* names) {
-  PyObject* callback = count > 0 ? args[0] : nullptr;
-  const bool first_step =
-      count == 1 && names && PyTuple_Size(names) == 1 &&
-      reinterpret_cast<PyObject*>(Py_TYPE(callback)) == callables_.step_type.get();
-  if (first_step) {
-    steps_.push_back({Ref::borrow(callback), Ref::borrow(args[1])});
-    return none();
-  }
-  Ref positional = Ref::take(PyTuple_New(count));
-  Ref named = Ref::take(PyDict_New());
-  if (!positional || !named) return nullptr;
-  for (Py_ssize_t i = 0; i < count; ++i) {
-    PyTuple_SetItem(positional.get(), i, Ref::borrow(args[i]).release());
-  }
-  for (Py_ssize_t i = 0; names && i < PyTuple_Size(names); ++i) {
-    if (PyDict_SetItem(named.get(), PyTuple_GetItem(names, i), args[count + i]) != 0)
-      return nullptr;
-  }
-  return PyObject_Call(class_call_soon_.get(), positional.get(), named.get());
+bool Dispatcher::take_step(PyObject* callback, Ref& context) {
+  if (!taking_steps_) return false;
+  if (reinterpret_cast<PyObject*>(Py_TYPE(callback)) != callables_.step_type.get()) return false;
+  steps_.push_back({Ref::borrow(callback), std::move(context)});
+  return true;
 }
 
 void Dispatcher::run_steps() {
+  if (steps_.empty()) return;
   const Constants& c = constants();
   std::vector<Step> steps = std::move(spare_steps_);
   steps.swap(steps_);

@@ -22,8 +22,8 @@ class Dispatcher final : public server::Application, public worker::Host {
   enum class Style { single_callable, double_callable };  // ASGI 3, ASGI 2
   // How a request's task comes to its first step, in the batch in which it is made where that is
   // possible: `eager` by asyncio.Task's eager_start (3.12); `stepped` by taking the step that the
-  // task asks loop.call_soon() for, and running it as the loop would; `queued` leaves it to the
-  // loop.
+  // task asks the loop's call_soon() for (see take_step()), and running it as the loop would;
+  // `queued` leaves it to the loop.
   enum class Start { eager, stepped, queued };
   struct Callables {
     Ref application;
@@ -64,9 +64,9 @@ class Dispatcher final : public server::Application, public worker::Host {
   void forget(Request& request);
   Ref build_scope(const server::Request& request) { return scopes_->build(request); }
   const Callables& callables() const { return callables_; }
-  // call_soon() of the loop while a batch of tasks is made: keeps a task's first step to be run by
-  // run_steps(), and hands everything else on.
-  PyObject* call_soon(PyObject* const* args, Py_ssize_t count, PyObject* names);
+  // Called by call_soon() of the loop. While a batch of tasks is made, a task's first step is kept
+  // to be run at the batch's end, and `context` taken; false: nothing was.
+  bool take_step(PyObject* callback, Ref& context);
   const Log& log() const { return log_; }
   void log_exception(const std::string& line, PyObject* exception);
   std::vector<server::HeaderField>& scratch_headers() { return scratch_headers_; }
@@ -83,12 +83,11 @@ class Dispatcher final : public server::Application, public worker::Host {
   Ref on_leave_;
   worker::Worker* worker_ = nullptr;
   std::optional<ScopeBuilder> scopes_;
-  Ref task_arguments_;   // {"loop": loop, "eager_start": True} or with a name
-  Ref step_taker_;       // the callable of call_soon()
-  Ref class_call_soon_;  // what it stands in for
-  Ref ready_;            // the loop's deque of callbacks; null where it has none that we know
+  Ref task_arguments_;  // {"loop": loop, "eager_start": True} or with a name
+  Ref ready_;           // the loop's deque of callbacks; null where it has none that we know
   bool use_create_task_ = false;
   bool use_loop_for_steps_ = false;
+  bool taking_steps_ = false;
   std::vector<server::Exchange*> fresh_;
   std::vector<server::Exchange*> spare_batch_;  // empty: its memory alone
   struct Step {

@@ -1,5 +1,6 @@
 #include "worker/python/module.h"
 
+#include "worker/python/handle.h"
 #include "worker/python/request.h"
 
 namespace mgr::python {
@@ -41,7 +42,8 @@ extern "C" __attribute__((visibility("default"))) PyObject* PyInit__mgr_core() {
   Ref module = Ref::take(PyModule_Create(&definition));
   if (!module) return nullptr;
   PyObject* m = module.get();
-  if (!make_errors(m) || !Request::make_types(m) || !make_mold_type(m) || !make_worker_type(m)) {
+  if (!make_errors(m) || !make_handle_type(m) || !Request::make_types(m) || !make_mold_type(m) ||
+      !make_worker_type(m)) {
     return nullptr;
   }
   return module.release();

@@ -3,6 +3,7 @@
 // The only place that includes Python.h (limited API, see CMakeLists.txt).
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#include <structmember.h>
 
 #include <string>
 #include <string_view>

@@ -12,6 +12,7 @@
 #include "worker/life/worker.h"
 #include "worker/python/constants.h"
 #include "worker/python/dispatcher.h"
+#include "worker/python/loop_core.h"
 #include "worker/python/module.h"
 
 namespace mgr::python {
@@ -29,6 +30,7 @@ struct Parts {
   int slot;
   Log log;
   Dispatcher dispatcher;
+  LoopCore loop_core{dispatcher};
   std::optional<worker::Worker> worker;
   std::optional<worker::SignalDispositions> dispositions;
 
@@ -69,6 +71,7 @@ PyObject* worker_open(PyObject* self, PyObject* on_leave) {
   parts.worker.emplace(std::move(parts.identity), parts.mold.settings(), parts.dispatcher,
                        parts.dispatcher, record, parts.log);
   parts.dispatcher.attach(*parts.worker, Ref::borrow(on_leave));
+  parts.loop_core.attach(*parts.worker);
   parts.dispositions.emplace();
   return none();
 }
@@ -111,31 +114,50 @@ bool to_timeout(PyObject* object, std::optional<milliseconds>& timeout) {
   return true;
 }
 
-// One turn and its batch. False with an exception set.
-bool turn(worker::Worker& worker, Dispatcher& dispatcher, std::optional<milliseconds> timeout) {
-  if (dispatcher.has_work()) timeout = milliseconds(0);
-  Py_BEGIN_ALLOW_THREADS;
-  worker.run(timeout);
-  Py_END_ALLOW_THREADS;
-  return dispatcher.dispatch() && PyErr_CheckSignals() == 0;
+PyObject* worker_select(PyObject* self, PyObject* seconds) {
+  std::optional<milliseconds> timeout;
+  if (!opened(self) || !to_timeout(seconds, timeout)) return nullptr;
+  switch (parts_of(self).loop_core.wait(timeout)) {
+    case LoopCore::Waited::failed:
+      return nullptr;
+    case LoopCore::Waited::nothing:
+      return PyBool_FromLong(0);
+    case LoopCore::Waited::descriptors:
+      return PyBool_FromLong(1);
+  }
+  return nullptr;
 }
 
-// Turns again and again while nothing came that asyncio's loop has to look at.
-PyObject* worker_select(PyObject* self, PyObject* seconds) {
-  worker::Worker* worker = opened(self);
-  std::optional<milliseconds> timeout;
-  if (!worker || !to_timeout(seconds, timeout)) return nullptr;
-  Dispatcher& dispatcher = parts_of(self).dispatcher;
-  const Py_ssize_t scheduled = dispatcher.scheduled_timers();
-  const auto until = steady_clock::now() + timeout.value_or(milliseconds(0));
-  for (;;) {
-    if (!turn(*worker, dispatcher, timeout)) return nullptr;
-    if (worker->take_watched_ready()) return PyBool_FromLong(1);
-    if (!dispatcher.may_wait_on(scheduled)) return PyBool_FromLong(0);
-    if (!timeout) continue;
-    timeout = std::chrono::ceil<milliseconds>(until - steady_clock::now());
-    if (timeout->count() <= 0) return PyBool_FromLong(0);
-  }
+PyObject* worker_adopt(PyObject* self, PyObject* loop) {
+  return opened(self) && parts_of(self).loop_core.adopt(loop) ? none() : nullptr;
+}
+
+PyObject* worker_part(PyObject* self, PyObject*) {
+  parts_of(self).loop_core.close();
+  return none();
+}
+
+PyObject* worker_call_soon(PyObject* self, PyObject* const* args, Py_ssize_t count,
+                           PyObject* names) {
+  return parts_of(self).loop_core.call_soon(args, count, names);
+}
+
+PyObject* worker_call_soon_threadsafe(PyObject* self, PyObject* const* args, Py_ssize_t count,
+                                      PyObject* names) {
+  return parts_of(self).loop_core.call_soon_threadsafe(args, count, names);
+}
+
+PyObject* worker_run_once(PyObject* self, PyObject*) {
+  return parts_of(self).loop_core.run_once();
+}
+
+PyObject* worker_wake(PyObject* self, PyObject*) {
+  parts_of(self).loop_core.wake();
+  return none();
+}
+
+PyObject* worker_no_debug(PyObject*, PyObject*) {
+  return PyBool_FromLong(0);
 }
 
 PyObject* worker_watch(PyObject* self, PyObject* fd) {
@@ -193,6 +215,11 @@ PyObject* worker_slot(PyObject* self, void*) {
   return PyLong_FromLong(parts_of(self).slot);
 }
 
+template <typename Function>
+PyCFunction fast(Function function) {
+  return reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(function));
+}
+
 PyMethodDef worker_methods[] = {
     {"open", worker_open, METH_O,
      "open(on_leave): makes loop, server and channel. on_leave('shut_down' | 'cut' | 'now')"},
@@ -201,6 +228,17 @@ PyMethodDef worker_methods[] = {
     {"select", worker_select, METH_O,
      "select(seconds or None): turns the worker's loop, starts and wakes tasks; True: the watched "
      "descriptor is readable"},
+    {"adopt", worker_adopt, METH_O,
+     "adopt(loop): the BaseEventLoop that the next four work on; before them"},
+    {"part", worker_part, METH_NOARGS, "part(): the adopted loop is closed"},
+    {"call_soon", fast(worker_call_soon), METH_FASTCALL | METH_KEYWORDS,
+     "BaseEventLoop.call_soon()"},
+    {"call_soon_threadsafe", fast(worker_call_soon_threadsafe), METH_FASTCALL | METH_KEYWORDS,
+     "BaseEventLoop.call_soon_threadsafe()"},
+    {"run_once", worker_run_once, METH_NOARGS, "BaseEventLoop._run_once()"},
+    {"wake", worker_wake, METH_NOARGS, "wake(): ends a select() or run_once(); from any thread"},
+    {"no_debug", worker_no_debug, METH_NOARGS,
+     "no_debug(): False; get_debug() of a loop that is not in debug mode"},
     {"watch", worker_watch, METH_O, "watch(fd); -1: no more"},
     {"use_create_task", worker_use_create_task, METH_O,
      "use_create_task(bool): start requests through loop.create_task()"},
