@@ -295,6 +295,34 @@ async def patched(loop):
         type(loop)._run_once = original
     return [len(turns) > 1, value]
 
+async def registered(loop):
+    """all_tasks() knows every task while it lives, also those that end while it is iterated."""
+    async def wait(event):
+        await event.wait()
+    event = asyncio.Event()
+    tasks = [asyncio.create_task(wait(event)) for _ in range(10)]
+    await asyncio.sleep(0)
+    known = asyncio.all_tasks()
+    found = [all(task in known for task in tasks), asyncio.current_task() in known]
+    old = sys.version_info < (3, 12)
+    weak = asyncio.tasks._all_tasks if old else asyncio.tasks._scheduled_tasks
+    del known
+    event.set()
+    while not all(task.done() for task in tasks):
+        await asyncio.sleep(0)
+    before = len(weak)
+    iterated = iter(weak)
+    first = next(iterated)
+    del first
+    tasks.clear()
+    gc.collect()
+    pending = len(weak._pending_removals)
+    new = asyncio.create_task(asyncio.sleep(0))
+    iterated.close()
+    await new
+    del new
+    return found + [pending > 0, len(weak._pending_removals), before - len(weak) >= 9]
+
 async def kind(loop):
     return [type(loop.call_soon(int)).__module__, type(loop).__name__]
 
@@ -320,6 +348,7 @@ EXPECTED = {
     "debug": [[1, 2, 3, 4], ["_mgr_core", "asyncio.events", True, "_mgr_core", False], True, True],
     "reentrant": [1, "queued at 1", 2, "queued at 2", 3, "queued at 3"],
     "patched": [True, 2],
+    "registered": [True, True, True, 0, True],
 }
 
 

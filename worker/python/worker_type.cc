@@ -14,6 +14,7 @@
 #include "worker/python/dispatcher.h"
 #include "worker/python/loop_core.h"
 #include "worker/python/module.h"
+#include "worker/python/task_set.h"
 
 namespace mgr::python {
 namespace {
@@ -132,6 +133,10 @@ PyObject* worker_adopt(PyObject* self, PyObject* loop) {
   return opened(self) && parts_of(self).loop_core.adopt(loop) ? none() : nullptr;
 }
 
+PyObject* worker_adopt_tasks(PyObject*, PyObject* weak_set) {
+  return speed_up_task_set(weak_set) ? none() : nullptr;
+}
+
 PyObject* worker_part(PyObject* self, PyObject*) {
   parts_of(self).loop_core.close();
   return none();
@@ -230,6 +235,8 @@ PyMethodDef worker_methods[] = {
      "descriptor is readable"},
     {"adopt", worker_adopt, METH_O,
      "adopt(loop): the BaseEventLoop that the next four work on; before them"},
+    {"adopt_tasks", worker_adopt_tasks, METH_O,
+     "adopt_tasks(WeakSet): makes that in which asyncio registers its tasks faster"},
     {"part", worker_part, METH_NOARGS, "part(): the adopted loop is closed"},
     {"call_soon", fast(worker_call_soon), METH_FASTCALL | METH_KEYWORDS,
      "BaseEventLoop.call_soon()"},

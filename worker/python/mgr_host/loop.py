@@ -50,6 +50,8 @@ class MgrLoop(asyncio.SelectorEventLoop):
         super().__init__(CoreSelector(worker))
         if sys.version_info[:2] in TESTED:
             worker.adopt(self)
+            worker.adopt_tasks(asyncio.tasks._all_tasks if sys.version_info < (3, 12)
+                               else asyncio.tasks._scheduled_tasks)
             self._adopted = True
             self._write_to_self = worker.wake  # a system call only while the loop waits
             self._use_ours(not self._debug)
