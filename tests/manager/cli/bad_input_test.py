@@ -20,7 +20,7 @@ CASES = [
     (["run", "main:app", "--keep-alive", "soon"], None, {}, 78, ["--keep-alive", "soon", "allowed"]),
     (["run", "main:app", "--bind", "8000"], None, {}, 78, ["--bind", "8000", ":port"]),
     (["run", "main:app", "--chdir", "/nowhere"], None, {}, 78, ["chdir", "/nowhere"]),
-    (["run", "lib/app.so"], None, {}, 78, ["--app", "lib/app.so", "module"]),
+    (["run", "lib/app.a"], None, {}, 78, ["--app", "lib/app.a", "module"]),
     (["run", "main:app"], None, {"MGR_WORKERS": "many"}, 78, ["MGR_WORKERS", "many"]),
     (["run", "main:app"], None, {"WEB_CONCURRENCY": "x"}, 78, ["WEB_CONCURRENCY", "x"]),
     (["run", "main:app"], None, {"PORT": "http"}, 78, ["PORT", "http"]),
