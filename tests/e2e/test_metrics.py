@@ -164,11 +164,14 @@ def test_no_counter_falls_or_misses_a_request_by_reloads_restarts_and_scales(mak
     assert sum(shown.all("mgr_http_requests_total", "status").values()) == answered
 
 
+KILLS = 10
+
+
 def test_no_counter_falls_when_workers_are_killed_under_load(make_mgr):
     mgr = make_mgr("measured", workers=2).start()
     with Load(mgr, "new", 300, verify=False) as load:
         with Watcher(mgr):
-            for number in range(10):
+            for number in range(KILLS):
                 worker = lambda: mgr.status_now()["workers"][number % 2]
                 victim = wait_for(lambda: (now := worker())["requests"] > 30 and now["pid"],
                                   "a victim that has served")
@@ -178,8 +181,9 @@ def test_no_counter_falls_when_workers_are_killed_under_load(make_mgr):
         wait_for(lambda: scrape(mgr)("mgr_workers", state="ready") == 2, "all are back")
         report = load.stop()
     counted = scrape(mgr)("mgr_http_requests_total", status="2xx")
-    # A response may have been counted and not have reached its client.
-    assert report["ok"] <= counted <= report["ok"] + report["lost"], report
+    # A response may have been counted and not have reached its client; and each worker may have been
+    # killed just between the last byte of a response and its count.
+    assert report["ok"] - KILLS <= counted <= report["ok"] + report["lost"], report
     assert report["ok"] > 200
 
 
