@@ -245,7 +245,9 @@ TEST_F(Waiting, cancelling_runs_the_destructors_of_all_that_wait) {
 TEST_F(Waiting, queued_offloads_of_cancelled_calls_never_run) {
   Barrier barrier;
   std::atomic<int> ran = 0;
+  int asked = 0;
   serve([&](const Scope&, Receive, Send send) -> Task<> {
+    ++asked;
     co_await offload([&] {
       ++ran;
       barrier.wait();
@@ -255,7 +257,7 @@ TEST_F(Waiting, queued_offloads_of_cancelled_calls_never_run) {
   std::vector<UniqueFd> clients;
   int requests = 0;
   for (; requests < 30; ++requests) clients.push_back(open("/"));
-  turn_until([&] { return ran == 8; });
+  turn_until([&] { return ran == 8 && asked == requests; });
   dispatcher->cancel_requests();
   barrier.open();
   turn_until([&] { return dispatcher->pool().running() == 0; });

@@ -125,6 +125,8 @@ void Dispatcher::set_timer(std::int64_t nanoseconds) {
 
 bool Dispatcher::close(std::chrono::milliseconds patience) {
   if (!pool_->stop(patience)) return false;
+  // What abandoned calls have left; nobody waits for it.
+  while (mgr_job* job = pool_->take_done()) job->done(job);
   if (instance_) application_->close(std::exchange(instance_, nullptr));
   pool_.reset();
   timer_.reset();
