@@ -65,6 +65,13 @@ def test_a_library_is_served_and_told_of(make_native):
     assert mgr.run("check", "app.so").returncode == 0
 
 
+def test_sleeping_for_no_time_ends_where_nothing_else_happens(make_native):
+    mgr = make_native(workers=1).start()
+    began = time.monotonic()
+    assert mgr.get("/yield") == (200, b"echo /yield")
+    assert time.monotonic() - began < 4
+
+
 def test_another_symbol_of_a_library_is_another_application(make_native):
     mgr = make_native(target="./app.so:second_application").start()
     assert mgr.get("/x") == (200, b"the second application")

@@ -92,9 +92,11 @@ std::string ApplicationTest::read_until(const UniqueFd& client,
   bool ended = false;
   const auto more = [&] {
     std::array<char, 65536> part;
-    const ssize_t n = ::recv(client.get(), part.data(), part.size(), MSG_DONTWAIT);
-    if (n > 0) all.append(part.data(), static_cast<std::size_t>(n));
-    if (n == 0 || (n < 0 && errno != EAGAIN)) ended = true;
+    ssize_t n;
+    while ((n = ::recv(client.get(), part.data(), part.size(), MSG_DONTWAIT)) > 0) {
+      all.append(part.data(), static_cast<std::size_t>(n));
+    }
+    if (n == 0 || errno != EAGAIN) ended = true;
     return ended || done(all);
   };
   turn_until(more);

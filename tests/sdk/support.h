@@ -28,7 +28,7 @@ class ApplicationTest : public testing::Test {
 
   // Opens it, runs the start-up and listens. The handler's captures live as long as the test.
   void serve(Handler handler, LifespanMode lifespan = LifespanMode::off);
-  void turn_until(const std::function<bool()>& done, milliseconds limit = milliseconds(5000));
+  void turn_until(const std::function<bool()>& done, milliseconds limit = milliseconds(30'000));
 
   UniqueFd connect();
   void send(const UniqueFd& client, std::string_view bytes);

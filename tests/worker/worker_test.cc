@@ -117,6 +117,14 @@ TEST_F(WorkerTest, IsBootingUntilTheHostSaysOtherwise) {
   EXPECT_EQ(answer<ipc::Ready>().interface, "asgi");
 }
 
+TEST_F(WorkerTest, WaitsNoLongerForATimerThatWasDueBeforeTheWaitBegan) {
+  Timer due(worker->loop(), [this] { worker->wake(); });
+  due.start(milliseconds(0));
+  const auto before = std::chrono::steady_clock::now();
+  worker->run(milliseconds(10'000));
+  EXPECT_LT(std::chrono::steady_clock::now() - before, milliseconds(5000));
+}
+
 TEST_F(WorkerTest, TellsWhyItCouldNotBoot) {
   worker->boot_failed(ipc::BootFailed{"lifespan", "no database", 3}, "Traceback …");
   ipc::Record record;

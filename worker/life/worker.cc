@@ -111,10 +111,18 @@ void Worker::run(std::optional<std::chrono::milliseconds> timeout) {
       loop_.update_now();
       timeout_->start(*timeout);
     }
+    turning_ = true;
     while (!woken_) loop_.run_once();
+    turning_ = false;
     if (timeout) timeout_->stop();
   }
   woken_ = false;
+}
+
+// A timer that is due already is called before the turn's wait, which would not end for it.
+void Worker::wake() {
+  woken_ = true;
+  if (turning_) loop_.stop();
 }
 
 void Worker::watch(int fd) {

@@ -61,8 +61,8 @@ class Worker {
   // Turns the loop until wake() was called or `timeout` has passed (nullopt: without limit), at
   // least once. Touches no Python.
   void run(std::optional<std::chrono::milliseconds> timeout);
-  // From a callback of the loop: run() returns after this turn.
-  void wake() { woken_ = true; }
+  // run() returns after this turn of the loop, or the next, which does not wait.
+  void wake();
   // Wakes run() while `fd` (borrowed) is readable; see take_watched_ready(). -1: no more.
   void watch(int fd);
   // The watched descriptor was readable since the last call.
@@ -116,6 +116,7 @@ class Worker {
   std::deque<Outgoing> unsent_;
   std::chrono::milliseconds leave_by_{0};  // on the loop's clock
   bool woken_ = false;
+  bool turning_ = false;  // inside of a turn that may wait
   bool watched_ready_ = false;
 
   // What the command being obeyed brought, for the action that it leads to.

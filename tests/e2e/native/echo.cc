@@ -85,6 +85,9 @@ Task<> request(const Scope& scope, Receive receive, Send send) {
   if (path == "/block") {
     co_await offload([] { std::this_thread::sleep_for(std::chrono::hours(1)); });
   }
+  if (path == "/yield") {
+    for (int i = 0; i < 50; ++i) co_await sleep(std::chrono::seconds(0));
+  }
   if (path == "/slow") co_await sleep(std::chrono::milliseconds(number_of(query)));
   std::string text = GREETING + path;
   if (path == "/environment") {
