@@ -50,6 +50,13 @@ std::string absolute(const std::string& path) {
   return std::string(directory) + "/" + path;
 }
 
+Result<std::string> this_program() {
+  char self[PATH_MAX];
+  const ssize_t n = ::readlink("/proc/self/exe", self, sizeof self);
+  if (n < 0) return Error::from_errno("/proc/self/exe");
+  return std::string(self, static_cast<std::size_t>(n));
+}
+
 // A sanitized extension needs the sanitizer's library to be the first in the interpreter, whose own
 // leaks are not ours.
 void prepare_sanitizer() {
@@ -92,8 +99,13 @@ Result<bool> is_native(const Settings& settings) {
   return library;
 }
 
+// By its path, which says more to tools than a link does; that is gone once an upgrade has replaced
+// the file.
 Error exec_native_host() {
   const char* const arguments[] = {"mgr-worker", "--native", nullptr};
+  if (const auto program = this_program()) {
+    ::execv(program->c_str(), const_cast<char* const*>(arguments));
+  }
   ::execv("/proc/self/exe", const_cast<char* const*>(arguments));
   return Error::from_errno("cannot run mgr-worker again");
 }
@@ -113,11 +125,9 @@ Error exec_interpreter(const Settings& settings, const std::string& python_direc
 }
 
 Result<std::string> python_directory() {
-  char self[PATH_MAX];
-  const ssize_t n = ::readlink("/proc/self/exe", self, sizeof self);
-  if (n < 0) return Error::from_errno("/proc/self/exe");
-  const std::string program(self, static_cast<std::size_t>(n));
-  return program.substr(0, program.rfind('/')) + "/python";
+  auto program = this_program();
+  if (!program) return program;
+  return program->substr(0, program->rfind('/')) + "/python";
 }
 
 void refuse(std::string_view reason) {

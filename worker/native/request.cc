@@ -10,7 +10,7 @@ namespace {
 
 using server::Exchange;
 
-constexpr std::size_t kKeptCapacity = 64 * 1024;  // of the buffers of a free request
+constexpr std::size_t kKeptCapacity = 16 * 1024;  // of the buffers of a free request
 
 mgr_endpoint endpoint_of(const server::Endpoint* endpoint) {
   if (!endpoint) return {};
