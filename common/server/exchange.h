@@ -8,6 +8,8 @@
 #include <string_view>
 #include <vector>
 
+#include "common/base/unique_fd.h"
+
 namespace mgr::server {
 
 // One field of a head. In requests the name is lower-case.
@@ -47,7 +49,8 @@ class ExchangeObserver {
  public:
   // body() has grown, or the body has become complete.
   virtual void on_body(Exchange& exchange) noexcept = 0;
-  // Output fell below the low-water mark after send() had said `full`.
+  // Output fell below the low-water mark after send_body() had said `full`, or the file that
+  // send_file() said it of is sent.
   virtual void on_drain(Exchange& exchange) noexcept = 0;
   // The client is gone (or a timeout or a protocol error ended the connection) before the response
   // was complete. Later sends return `closed`. At most once.
@@ -103,6 +106,15 @@ class Exchange {
   virtual SendResult send_head(int status, std::span<const HeaderField> headers) = 0;
   // `more` false completes the response. Empty data with `more` sends the head at once.
   virtual SendResult send_body(std::string_view data, bool more) = 0;
+  // As send_body() with `count` bytes of `file` from `offset`, without a copy through this process
+  // where the file allows it (sendfile(2)); the file's own position is neither used nor moved.
+  // `sent`: all of it is on its way. `full`: on_drain() comes when it is, and then, where `more` is
+  // false, the response is complete; until then every send is wrong_order.
+  // too_long, too_short: it does not fit the Content-Length, and nothing of it is sent; a response
+  // that has begun ends with the connection, else respond() is still possible.
+  // A file that ends early or can't be read ends the connection: too_short, or on_disconnect().
+  virtual SendResult send_file(UniqueFd file, std::uint64_t offset, std::uint64_t count,
+                               bool more) = 0;
   virtual bool head_sent() const = 0;     // send_head() was called
   virtual bool head_flushed() const = 0;  // something of it is on its way: too late for a 500
   virtual bool response_complete() const = 0;

@@ -1,6 +1,8 @@
 #include "common/server/http1_connection.h"
 
 #include <array>
+#include <cerrno>
+#include <cstring>
 #include <utility>
 
 #include "common/base/check.h"
@@ -62,6 +64,7 @@ void Http1Connection::read_some() {
     case Socket::Status::eof:
       return on_eof();
     case Socket::Status::ok:
+    case Socket::Status::bad_file:
       break;
   }
   bump(context_.counters.bytes_in, received);
@@ -259,12 +262,29 @@ void Http1Connection::continue_reading() {
 
 Socket::Status Http1Connection::write(std::span<iovec> parts) {
   const std::size_t before = socket_.sent_bytes();
-  const Socket::Status status = socket_.write(parts);
-  bump(context_.counters.bytes_out, socket_.sent_bytes() - before);
+  return written(before, socket_.write(parts));
+}
+
+Socket::Status Http1Connection::write_file(std::span<iovec> parts, UniqueFd file,
+                                           std::uint64_t offset, std::uint64_t count) {
+  const std::size_t before = socket_.sent_bytes();
+  const Socket::Status status =
+      written(before, socket_.write_file(parts, std::move(file), offset, count));
+  if (status == Socket::Status::bad_file) tell_bad_file();
+  return status;
+}
+
+Socket::Status Http1Connection::written(std::size_t sent_before, Socket::Status status) {
+  bump(context_.counters.bytes_out, socket_.sent_bytes() - sent_before);
   if (status == Socket::Status::again && !writing_.armed()) {
     context_.deadlines.arm(writing_, DeadlineKind::write);
   }
   return status;
+}
+
+void Http1Connection::tell_bad_file() {
+  context_.log.error("a file that was being sent {}: the connection ends",
+                     errno == 0 ? "ended early" : std::string("failed: ") + std::strerror(errno));
 }
 
 void Http1Connection::on_writable() noexcept {
@@ -273,6 +293,7 @@ void Http1Connection::on_writable() noexcept {
   const Socket::Status status = socket_.flush();
   bump(context_.counters.bytes_out, socket_.sent_bytes() - before);
   if (status == Socket::Status::lost) return on_lost();
+  if (status == Socket::Status::bad_file) return break_response();
   if (status == Socket::Status::ok) {
     context_.deadlines.disarm(writing_);
   } else if (socket_.sent_bytes() > before) {
@@ -280,6 +301,10 @@ void Http1Connection::on_writable() noexcept {
   }
   if (state_ == State::finishing) {
     if (status == Socket::Status::ok) to_linger();
+    return;
+  }
+  if (state_ == State::exchange && exchange_->sending_file()) {
+    if (status == Socket::Status::ok) exchange_->file_sent();
     return;
   }
   if (state_ == State::exchange && socket_.unsent() < kLowWater) exchange_->tell_drain();
@@ -348,13 +373,7 @@ void Http1Connection::refuse(Refusal refusal) {
 void Http1Connection::break_body(Refusal refusal) {
   Http1Exchange& exchange = *std::exchange(exchange_, nullptr);
   if (exchange.head_flushed()) {
-    record_request(exchange);
-    if (exchange.until_close()) {
-      socket_.reset();
-      close();
-    } else {
-      finish();
-    }
+    end_broken(exchange);
   } else {
     record_duration(exchange, Deadlines::Clock::now());
     answer(refusal, exchange.access_record());
@@ -385,10 +404,22 @@ void Http1Connection::answer(Refusal refusal, AccessRecord record) {
 
 void Http1Connection::abort_exchange() {
   Http1Exchange& exchange = *std::exchange(exchange_, nullptr);
-  record_request(exchange);
-  const bool must_reset = exchange.until_close();
+  end_broken(exchange);
   exchange.forget_connection();
-  if (!must_reset) return finish();
+}
+
+// What the application sends can't be had any more.
+void Http1Connection::break_response() {
+  tell_bad_file();
+  Http1Exchange& exchange = *std::exchange(exchange_, nullptr);
+  end_broken(exchange);
+  exchange.lose();
+}
+
+// A response that has begun and is not complete.
+void Http1Connection::end_broken(const Http1Exchange& exchange) {
+  record_request(exchange);
+  if (!exchange.until_close()) return finish();
   // Without a reset the end of the connection would look like the end of the body.
   socket_.reset();
   close();
@@ -398,6 +429,7 @@ void Http1Connection::finish() {
   state_ = State::finishing;
   context_.deadlines.disarm(reading_);
   pending_ = std::string();
+  socket_.drop_file();
   if (socket_.unsent() == 0) to_linger();
 }
 
@@ -459,7 +491,7 @@ void Http1Connection::on_deadline(DeadlineKind kind) noexcept {
   if (kind == DeadlineKind::write) {
     const std::size_t before = socket_.sent_bytes();
     on_writable();
-    if (state_ == State::closed || socket_.unsent() == 0 || socket_.sent_bytes() > before) return;
+    if (state_ == State::closed || !socket_.has_output() || socket_.sent_bytes() > before) return;
     context_.log.debug("a client took nothing of its response for write_timeout: disconnected");
     socket_.reset();
     return close();

@@ -40,6 +40,8 @@ class Http1Connection final : private SocketOwner, private DeadlineOwner {
   // ---- for its exchange
   Context& context() { return context_; }
   Socket::Status write(std::span<iovec> parts);
+  Socket::Status write_file(std::span<iovec> parts, UniqueFd file, std::uint64_t offset,
+                            std::uint64_t count);
   std::size_t unsent() const { return socket_.unsent(); }
   // Whether the connection may serve another request after a response that is complete (`more`
   // false) or will be.
@@ -79,6 +81,10 @@ class Http1Connection final : private SocketOwner, private DeadlineOwner {
   void break_body(Refusal refusal);
   void finish();
   void to_linger();
+  Socket::Status written(std::size_t sent_before, Socket::Status status);
+  void break_response();
+  void end_broken(const Http1Exchange& exchange);
+  void tell_bad_file();
   void close();
   // Counts and logs what ends now.
   void record_request(const Http1Exchange& exchange,

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <utility>
 
 #include "common/server/http1_connection.h"
 
@@ -24,6 +25,13 @@ void append_content_length(std::string& out, std::uint64_t length) {
   std::array<char, 24> digits;
   const auto end = std::to_chars(digits.data(), digits.data() + digits.size(), length).ptr;
   out.append("Content-Length: ").append(digits.data(), end).append("\r\n");
+}
+
+iovec chunk_size_line(std::array<char, 24>& line, std::uint64_t size) {
+  char* end = std::to_chars(line.data(), line.data() + 16, size, 16).ptr;
+  *end++ = '\r';
+  *end++ = '\n';
+  return part({line.data(), static_cast<std::size_t>(end - line.data())});
 }
 
 std::string_view find_field(const Request& request, std::string_view name) {
@@ -111,18 +119,18 @@ bool Http1Exchange::bodyless() const {
 }
 
 // Decides the framing when the first of the body is known, and completes the head.
-void Http1Exchange::frame_head(std::string_view data, bool more) {
+void Http1Exchange::frame_head(std::uint64_t size, bool more) {
   std::optional<std::uint64_t> length = wanted_.content_length;
   const bool is_11 = request_.version == HttpVersion::http11;
   if (bodyless()) {
     framing_ = Framing::none;
     // What a GET would have got, where it is known; none for 1xx and 204 (RFC 9110 8.6).
-    if (!length && !more && !data.empty()) length = data.size();
+    if (!length && !more && size > 0) length = size;
     if (status_ < 200 || status_ == 204 || (status_ == 304 && !wanted_.content_length))
       length.reset();
   } else if (length || !more) {
     framing_ = Framing::length;
-    if (!length) length = data.size();
+    if (!length) length = size;
     length_ = *length;
   } else {
     framing_ = is_11 ? Framing::chunked : Framing::until_close;
@@ -142,6 +150,7 @@ void Http1Exchange::frame_head(std::string_view data, bool more) {
 }
 
 Exchange::SendResult Http1Exchange::send_body(std::string_view data, bool more) {
+  if (sending_file()) return SendResult::wrong_order;
   switch (state_) {
     case State::lost:
       return SendResult::closed;
@@ -149,7 +158,7 @@ Exchange::SendResult Http1Exchange::send_body(std::string_view data, bool more) 
     case State::complete:
       return SendResult::wrong_order;
     case State::headed:
-      frame_head(data, more);
+      frame_head(data.size(), more);
       break;
     case State::flowing:
       break;
@@ -177,10 +186,7 @@ Exchange::SendResult Http1Exchange::put(std::string_view data, bool more) {
   if (!head_flushed_) parts[count++] = part(head_out_);
   if (!data.empty()) {
     if (framing_ == Framing::chunked) {
-      char* end = std::to_chars(size_line.data(), size_line.data() + 16, data.size(), 16).ptr;
-      *end++ = '\r';
-      *end++ = '\n';
-      parts[count++] = part({size_line.data(), static_cast<std::size_t>(end - size_line.data())});
+      parts[count++] = chunk_size_line(size_line, data.size());
     }
     parts[count++] = part(data);
   }
@@ -200,6 +206,79 @@ Exchange::SendResult Http1Exchange::put(std::string_view data, bool more) {
   if (connection_->unsent() <= kHighWater) return SendResult::sent;
   wants_drain_ = true;
   return SendResult::full;
+}
+
+Exchange::SendResult Http1Exchange::send_file(UniqueFd file, std::uint64_t offset,
+                                              std::uint64_t count, bool more) {
+  if (state_ == State::lost) return SendResult::closed;
+  if ((state_ != State::headed && state_ != State::flowing) || sending_file()) {
+    return SendResult::wrong_order;
+  }
+  if (const auto left = length_left()) {
+    if (count > *left) return contradict_length(SendResult::too_long);
+    if (!more && count < *left) return contradict_length(SendResult::too_short);
+  }
+  if (state_ == State::headed) frame_head(count, more);
+  if (framing_ == Framing::none || count == 0) return put({}, more);
+  return put_file(std::move(file), offset, count, more);
+}
+
+// Of the body, where its length has been or will be announced.
+std::optional<std::uint64_t> Http1Exchange::length_left() const {
+  if (bodyless()) return std::nullopt;
+  if (state_ == State::headed) return wanted_.content_length;
+  if (framing_ != Framing::length) return std::nullopt;
+  return length_ - body_sent_;
+}
+
+Exchange::SendResult Http1Exchange::contradict_length(SendResult how) {
+  if (state_ == State::flowing) abort();
+  return how;
+}
+
+Exchange::SendResult Http1Exchange::put_file(UniqueFd file, std::uint64_t offset,
+                                             std::uint64_t count, bool more) {
+  std::array<iovec, 2> parts;
+  std::array<char, 24> size_line;
+  std::size_t size = 0;
+  if (!head_flushed_) parts[size++] = part(head_out_);
+  if (framing_ == Framing::chunked) parts[size++] = chunk_size_line(size_line, count);
+  head_flushed_ = true;
+  body_sent_ += count;
+  file_ = more ? File::more_follows : File::last;
+  switch (connection_->write_file({parts.data(), size}, std::move(file), offset, count)) {
+    case Socket::Status::ok:
+      return end_of_file();
+    case Socket::Status::lost:
+      connection_->lost();
+      return SendResult::closed;
+    case Socket::Status::bad_file:
+      abort();
+      return SendResult::too_short;
+    case Socket::Status::again:
+    case Socket::Status::eof:  // of input alone
+      break;
+  }
+  wants_drain_ = true;
+  return SendResult::full;
+}
+
+// The rest of the chunk, and the response's where the file was the last of it.
+Exchange::SendResult Http1Exchange::end_of_file() {
+  const bool more = std::exchange(file_, File::none) == File::more_follows;
+  if (framing_ == Framing::chunked) {
+    const std::string_view tail = more ? "\r\n" : "\r\n0\r\n\r\n";
+    iovec last = part(tail);
+    if (connection_->write({&last, 1}) == Socket::Status::lost) {
+      connection_->lost();
+      return SendResult::closed;
+    }
+  }
+  return more ? SendResult::sent : finish(SendResult::sent);
+}
+
+void Http1Exchange::file_sent() {
+  if (end_of_file() != SendResult::closed) tell_drain();
 }
 
 Exchange::SendResult Http1Exchange::finish(SendResult result) {
@@ -283,6 +362,7 @@ void Http1Exchange::recycle() {
   wanted_ = {};
   length_ = body_sent_ = 0;
   head_flushed_ = keep_alive_ = closing_ = wants_drain_ = false;
+  file_ = File::none;
 }
 
 Http1Exchange& ExchangePool::take() {

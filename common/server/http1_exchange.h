@@ -4,6 +4,7 @@
 
 #include <array>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -36,6 +37,8 @@ class Http1Exchange final : public Exchange {
   void want_body() override;
   SendResult send_head(int status, std::span<const HeaderField> headers) override;
   SendResult send_body(std::string_view data, bool more) override;
+  SendResult send_file(UniqueFd file, std::uint64_t offset, std::uint64_t count,
+                       bool more) override;
   bool head_sent() const override { return state_ != State::none && status_ != 0; }
   bool head_flushed() const override { return head_flushed_; }
   bool response_complete() const override { return state_ == State::complete; }
@@ -57,6 +60,9 @@ class Http1Exchange final : public Exchange {
   void end_body() { body_complete_ = true; }
   void tell_body();
   void tell_drain();
+  bool sending_file() const { return file_ != File::none; }
+  // The file that send_file() began is on its way as a whole.
+  void file_sent();
   // The connection is gone, or the protocol is broken.
   void lose();
   // The same, by the application's own wish: it is not told.
@@ -71,12 +77,17 @@ class Http1Exchange final : public Exchange {
  private:
   enum class State { none, headed, flowing, complete, lost };
   enum class Framing { none, length, chunked, until_close };
+  enum class File { none, more_follows, last };  // what the socket is sending
 
   void apply_claim(const ForwardedPolicy& policy);
   void replace_host(std::string_view host, int port);
   bool bodyless() const;
-  void frame_head(std::string_view data, bool more);
+  void frame_head(std::uint64_t size, bool more);
   SendResult put(std::string_view data, bool more);
+  SendResult put_file(UniqueFd file, std::uint64_t offset, std::uint64_t count, bool more);
+  SendResult end_of_file();
+  std::optional<std::uint64_t> length_left() const;
+  SendResult contradict_length(SendResult how);
   SendResult finish(SendResult result);
 
   ExchangePool& pool_;
@@ -104,6 +115,7 @@ class Http1Exchange final : public Exchange {
   bool keep_alive_ = false;
   bool closing_ = false;  // whatever the rest says, `Connection: close`
   bool wants_drain_ = false;
+  File file_ = File::none;
 };
 
 // Makes exchanges and recycles them; those that are out belong to whoever has taken them. When the

@@ -1,9 +1,15 @@
 #include "common/server/socket.h"
 
 #include <poll.h>
+#include <signal.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
+#include <ctime>
 
 #include "common/base/check.h"
 
@@ -11,10 +17,63 @@ namespace mgr::server {
 namespace {
 
 constexpr std::size_t kKeepCapacity = 16 * 1024;  // of an empty buffer
+// How much of a file is sent before other connections have their turn.
+constexpr std::uint64_t kFileTurn = 1024 * 1024;
 
 short poll_now(int fd, short events) {
   pollfd poll{fd, events, 0};
   return ::poll(&poll, 1, 0) > 0 ? poll.revents : short{0};
+}
+
+// sendfile() has no MSG_NOSIGNAL.
+class WithoutSigpipe {
+ public:
+  WithoutSigpipe() {
+    sigemptyset(&sigpipe_);
+    sigaddset(&sigpipe_, SIGPIPE);
+    pthread_sigmask(SIG_BLOCK, &sigpipe_, &before_);
+  }
+  ~WithoutSigpipe() {
+    const int kept_errno = errno;
+    const timespec now{};
+    if (raised_ && !sigismember(&before_, SIGPIPE)) sigtimedwait(&sigpipe_, nullptr, &now);
+    pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+    errno = kept_errno;
+  }
+  WithoutSigpipe(const WithoutSigpipe&) = delete;
+  void raised() { raised_ = true; }
+
+ private:
+  sigset_t sigpipe_;
+  sigset_t before_;
+  bool raised_ = false;
+};
+
+ssize_t send_by_kernel(int to, int file, off_t offset, std::size_t count) {
+  WithoutSigpipe guard;
+  ssize_t n;
+  do {
+    n = ::sendfile(to, file, &offset, count);
+  } while (n < 0 && errno == EINTR);
+  if (n < 0 && errno == EPIPE) guard.raised();
+  return n;
+}
+
+// For files that sendfile() does not take. As it: 0 is the file's end.
+ssize_t send_by_copy(int to, int file, off_t offset, std::size_t count) {
+  std::array<char, 16 * 1024> buffer;
+  const ssize_t got = ::pread(file, buffer.data(), std::min(count, buffer.size()), offset);
+  if (got <= 0) return got;
+  ssize_t n;
+  do {
+    n = ::send(to, buffer.data(), static_cast<std::size_t>(got), MSG_NOSIGNAL);
+  } while (n < 0 && errno == EINTR);
+  return n;
+}
+
+bool is_loss(int error) {
+  return error == EPIPE || error == ECONNRESET || error == ETIMEDOUT || error == ENOTCONN ||
+         error == EHOSTUNREACH || error == ENETUNREACH || error == ENETDOWN;
 }
 
 }  // namespace
@@ -62,7 +121,7 @@ void Socket::watch() {
       events = FdWatcher::kErrors;
       break;
   }
-  if (unsent() > 0) events |= FdWatcher::kWritable;
+  if (has_output()) events |= FdWatcher::kWritable;
   if (events == watched_) return;
   watched_ = events;
   watcher_->start(events);
@@ -100,13 +159,13 @@ void Socket::resume_reading() {
   watch();
 }
 
-Socket::Status Socket::send_parts(std::span<iovec> parts, std::size_t& sent) {
+Socket::Status Socket::send_parts(std::span<iovec> parts, std::size_t& sent, int flags) {
   msghdr message{};
   message.msg_iov = parts.data();
   message.msg_iovlen = parts.size();
   ssize_t n;
   do {
-    n = ::sendmsg(fd_.get(), &message, MSG_NOSIGNAL);
+    n = ::sendmsg(fd_.get(), &message, MSG_NOSIGNAL | flags);
   } while (n < 0 && errno == EINTR);
   if (n < 0) {
     sent = 0;
@@ -130,7 +189,7 @@ void Socket::keep(std::span<iovec> parts, std::size_t skip) {
 }
 
 Socket::Status Socket::write(std::span<iovec> parts) {
-  CHECK(open());
+  CHECK(open() && file_.left == 0);
   std::size_t sent = 0;
   if (unsent() == 0) {
     const Status status = send_parts(parts, sent);
@@ -144,22 +203,64 @@ Socket::Status Socket::write(std::span<iovec> parts) {
   return Status::again;
 }
 
+Socket::Status Socket::write_file(std::span<iovec> parts, UniqueFd file, std::uint64_t offset,
+                                  std::uint64_t count) {
+  CHECK(open() && file_.left == 0 && count > 0);
+  std::size_t sent = 0;
+  if (unsent() == 0 && send_parts(parts, sent, MSG_MORE) == Status::lost) return Status::lost;
+  keep(parts, sent);
+  file_ = File{std::move(file), offset, count};
+  return flush();
+}
+
 Socket::Status Socket::flush() {
+  Status status = send_kept();
+  if (status == Status::ok && file_.left > 0) status = send_some_of_file();
+  if (status == Status::ok || status == Status::again) watch();
+  return status;
+}
+
+Socket::Status Socket::send_kept() {
   while (unsent() > 0) {
     iovec part{kept_.data() + kept_sent_, unsent()};
     std::size_t sent = 0;
     const Status status = send_parts({&part, 1}, sent);
-    if (status != Status::ok) {
-      watch();
-      return status;
-    }
+    if (status != Status::ok) return status;
     kept_sent_ += sent;
   }
   kept_sent_ = 0;
   kept_.clear();
   if (kept_.capacity() > kKeepCapacity) kept_.shrink_to_fit();
-  watch();
   return Status::ok;
+}
+
+Socket::Status Socket::send_some_of_file() {
+  const auto count = static_cast<std::size_t>(std::min(file_.left, kFileTurn));
+  const auto offset = static_cast<off_t>(file_.offset);
+  errno = 0;
+  ssize_t n = send_by_kernel(fd_.get(), file_.fd.get(), offset, count);
+  if (n < 0 && (errno == EINVAL || errno == ENOSYS || errno == EOVERFLOW)) {
+    n = send_by_copy(fd_.get(), file_.fd.get(), offset, count);
+  }
+  if (n < 0 && (errno == EAGAIN || errno == ENOBUFS)) return Status::again;
+  if (n < 0 && is_loss(errno)) return Status::lost;
+  if (n <= 0) {
+    if (n == 0) errno = 0;
+    const int error = errno;
+    drop_file();
+    errno = error;
+    return Status::bad_file;
+  }
+  sent_bytes_ += static_cast<std::size_t>(n);
+  file_.offset += static_cast<std::uint64_t>(n);
+  file_.left -= static_cast<std::uint64_t>(n);
+  if (file_.left > 0) return Status::again;
+  drop_file();
+  return Status::ok;
+}
+
+void Socket::drop_file() {
+  file_ = File{};
 }
 
 void Socket::finish_output() {
@@ -172,6 +273,7 @@ void Socket::close() {
   fd_.reset();
   kept_ = std::string();
   kept_sent_ = 0;
+  drop_file();
 }
 
 void Socket::reset() {

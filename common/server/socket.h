@@ -3,6 +3,7 @@
 #include <sys/uio.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <span>
 #include <string>
@@ -34,7 +35,7 @@ class Socket {
   Socket(EventLoop& loop, UniqueFd fd, SocketOwner& owner);
   Socket(const Socket&) = delete;
 
-  enum class Status { ok, again, eof, lost };
+  enum class Status { ok, again, eof, lost, bad_file };
   // One recv() into `into`; `received` is set with `ok`.
   Status read(std::span<char> into, std::size_t& received);
   // True when read() would not say `again`.
@@ -46,9 +47,17 @@ class Socket {
   // Writes the parts in order; keeps a copy of what the socket does not take (unsent()).
   // `ok`: all is sent. `again`: on_writable() comes. Counts what the kernel took in sent_bytes().
   Status write(std::span<iovec> parts);
-  // Writes what was kept.
+  // Writes the parts as write() does, then `count` bytes (at least 1) of `file` from `offset`, by
+  // sendfile(2) where the file allows it. Nothing else may be written before it is sent.
+  // `bad_file`: it ended early or can't be read (errno; 0: it ended); what is left is dropped.
+  Status write_file(std::span<iovec> parts, UniqueFd file, std::uint64_t offset,
+                    std::uint64_t count);
+  // Writes what was kept, and of a file as much as a turn of the loop may take.
   Status flush();
+  void drop_file();
+  // Bytes that are kept in memory.
   std::size_t unsent() const { return kept_.size() - kept_sent_; }
+  bool has_output() const { return unsent() > 0 || file_.left > 0; }
   std::size_t sent_bytes() const { return sent_bytes_; }
 
   bool open() const { return static_cast<bool>(fd_); }
@@ -68,7 +77,9 @@ class Socket {
   void on_event(int status, int events);
   void on_error_event();
   void watch();
-  Status send_parts(std::span<iovec> parts, std::size_t& sent);
+  Status send_parts(std::span<iovec> parts, std::size_t& sent, int flags = 0);
+  Status send_kept();
+  Status send_some_of_file();
   void keep(std::span<iovec> parts, std::size_t skip);
 
   SocketOwner& owner_;
@@ -78,6 +89,13 @@ class Socket {
   int watched_ = 0;
   std::string kept_;
   std::size_t kept_sent_ = 0;
+  // What follows the kept bytes.
+  struct File {
+    UniqueFd fd;
+    std::uint64_t offset = 0;
+    std::uint64_t left = 0;
+  };
+  File file_;
   std::size_t sent_bytes_ = 0;
 };
 

@@ -10,6 +10,7 @@ mgr_common_test(server_test
   server/pipelining_test.cc
   server/refusals_test.cc
   server/response_test.cc
+  server/send_file_test.cc
   server/support.cc
   server/timeouts_test.cc
 )
