@@ -6,6 +6,8 @@ packages_build="build-essential cmake ninja-build pkg-config libuv1-dev libyaml-
 packages_example="python3 python3-fastapi curl"
 packages_test="libgtest-dev python3-pytest ccache procps iproute2 nftables nginx prometheus
   debootstrap systemd buildah podman runc"
+packages_bench="nginx gunicorn python3-uvicorn python3-uvloop python3-httptools python3-hypercorn daphne
+  valgrind"
 packages_image="python3-venv"
 
 as_root() {

@@ -1,0 +1,101 @@
+"""Who answers: one row of data for each server. All have one worker and no access log."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+BENCH = Path(__file__).resolve().parents[1]
+ROOT = BENCH.parents[1]
+APPS = BENCH / "apps"
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """Where one run of a server happens."""
+    build: Path
+    python: str
+    directory: Path  # its own, empty
+    port: int
+
+
+@dataclass(frozen=True, eq=False)
+class Server:
+    key: str
+    title: str
+    kinds: tuple  # of the applications that it serves, see workloads.py
+    command: object  # (Place, kind, target) -> list of arguments
+    package: str | None = None  # of Debian; None: it is ours
+    modules: tuple = ()  # of Python, by which it is found; empty: the command's first word
+    # Workloads in which it keeps no connection alive, so that each request is given one of its own.
+    closes: tuple = ()
+
+
+def mgr(place, kind, target):
+    if kind == "native":
+        target = str(place.build / "tests/bench/native" / target)
+    return [place.build / "bin/mgr", "run", target, "--bind", f"127.0.0.1:{place.port}",
+            "--workers", "1", "--python", place.python, "--control", place.directory / "control.sock"]
+
+
+def epoll_limit(place, kind, target):
+    return [place.build / "tests/bench/native/epoll_limit", str(place.port)]
+
+
+NGINX = """
+worker_processes 1; daemon off; pid {directory}/nginx.pid; error_log stderr;
+events {{ worker_connections 4096; }}
+http {{
+  access_log off; keepalive_requests 1000000000; default_type text/plain;
+  client_body_temp_path {directory}/body; proxy_temp_path {directory}/proxy;
+  fastcgi_temp_path {directory}/fastcgi; uwsgi_temp_path {directory}/uwsgi;
+  scgi_temp_path {directory}/scgi;
+  server {{ listen 127.0.0.1:{port} backlog=2048; location / {{ return 200 "Hello, world!\\n"; }} }}
+}}
+"""
+
+
+def nginx(place, kind, target):
+    configuration = place.directory / "nginx.conf"
+    configuration.write_text(NGINX.format(directory=place.directory, port=place.port))
+    return ["nginx", "-e", "stderr", "-c", configuration]
+
+
+def gunicorn_uvicorn(place, kind, target):
+    return [place.python, "-m", "gunicorn", target, "-k", "uvicorn.workers.UvicornWorker", "-w", "1",
+            "-b", f"127.0.0.1:{place.port}", "--log-level", "warning"]
+
+
+def uvicorn(place, kind, target):
+    return [place.python, "-m", "uvicorn", target, "--host", "127.0.0.1", "--port", str(place.port),
+            "--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning"]
+
+
+def hypercorn(place, kind, target):
+    return [place.python, "-m", "hypercorn", "-w", "1", "-b", f"127.0.0.1:{place.port}",
+            "-k", "uvloop", target]
+
+
+def daphne(place, kind, target):
+    return [place.python, "-m", "daphne", "-b", "127.0.0.1", "-p", str(place.port), "-v", "0", target]
+
+
+SERVERS = [
+    Server("limit", "bare epoll loop", ("fixed",), epoll_limit),
+    Server("nginx", "nginx `return 200`", ("fixed",), nginx, "nginx"),
+    Server("mgr", "mgr", ("asgi", "native"), mgr),
+    Server("gunicorn", "gunicorn + uvicorn worker", ("asgi",), gunicorn_uvicorn, "gunicorn",
+           ("gunicorn", "uvicorn", "uvloop", "httptools")),
+    Server("uvicorn", "uvicorn", ("asgi",), uvicorn, "python3-uvicorn",
+           ("uvicorn", "uvloop", "httptools")),
+    # It closes the connection where the application answered before it had read the request's end.
+    Server("hypercorn", "hypercorn", ("asgi",), hypercorn, "python3-hypercorn", ("hypercorn", "uvloop"),
+           closes=("hello", "starlette", "fastapi")),
+    Server("daphne", "daphne", ("asgi",), daphne, "daphne", ("daphne",)),
+]
+
+
+def answer_of(server, workload):
+    """(kind, target) with which the server answers the workload; None: it does not."""
+    for kind, target in workload.answers.items():
+        if kind in server.kinds:
+            return kind, target
+    return None
