@@ -62,7 +62,8 @@ struct ForkFailed {
 
 // ---- supervisor → mold
 
-// Fork a worker. Descriptor 0: its end of its channel. The mold closes it after the fork.
+// Fork a worker. Descriptor 0: its end of its channel; descriptor 1, if any: where it tells what it
+// executes (stacks.h). The mold closes them after the fork.
 struct Fork {
   std::uint64_t worker = 0;  // identity of this worker for the life of the supervisor
   int slot = 0;

@@ -18,6 +18,8 @@ using nlohmann::json;
 
 // For questions; changes take as long as they take.
 constexpr std::chrono::seconds kPatience{10};
+// Longer than a supervisor waits for a worker's answer.
+constexpr std::chrono::seconds kPatienceForStack{20};
 
 int failed(std::string_view reason, Console console) {
   console.err << reason << (reason.ends_with('\n') ? "" : "\n");
@@ -104,6 +106,22 @@ json restart_order(const std::vector<int>& slots) {
   return slots.empty() ? json::object() : json{{"slots", slots}};
 }
 
+int stack(ControlClient& client, int slot, Console console) {
+  const Result<ControlResponse> response =
+      client.get("/v1/workers/" + std::to_string(slot) + "/stack", kPatienceForStack);
+  if (!response) return failed(response.error().message(), console);
+  if (!succeeded(*response)) return failed(reason_of(*response), console);
+  const json document = parsed(*response);
+  const std::string frames = text_of(document, "stack");
+  if (frames.empty()) return failed("the supervisor's answer holds no stack", console);
+  console.out << "worker " << slot << " (pid " << document.value("pid", 0) << ", generation "
+              << document.value("generation", 0) << ")\n";
+  if (const std::string note = text_of(document, "note"); !note.empty())
+    console.out << "note: " << note << "\n";
+  console.out << "\n" << frames;
+  return 0;
+}
+
 // A process that is to be waited for. Made before it is told to leave, so that its number can't
 // have been given to another one meanwhile.
 class Departure {
@@ -151,6 +169,8 @@ int ask(const CommandLine& line, ControlClient& client, Console console) {
       return change(client, "/v1/reload", json::object(), console);
     case Verb::restart:
       return change(client, "/v1/restart", restart_order(line.slots), console);
+    case Verb::stack:
+      return stack(client, line.slots.front(), console);
     case Verb::stop:
       return stop(client, line.now, console);
     case Verb::run:

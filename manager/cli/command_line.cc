@@ -35,6 +35,8 @@ constexpr VerbName kVerbs[] = {
     {Verb::reload, "reload",
      "Re-read the configuration and replace every worker, losing no request"},
     {Verb::restart, "restart", "Replace workers by new ones of the same generation"},
+    {Verb::stack, "stack",
+     "Show what a worker executes right now: its threads and asyncio's tasks"},
     {Verb::stop, "stop", "Stop the supervisor gracefully, and wait for it"},
     {Verb::version, "version", "Print the versions of mgr and its libraries"},
 };
@@ -119,6 +121,12 @@ void add_arguments(CLI::App& command, Verb verb, Storage& storage) {
   }
   if (verb == Verb::restart)
     command.add_option("SLOT", storage.slots, "Slots whose workers are replaced; none: all");
+  if (verb == Verb::stack) {
+    command.add_option("SLOT", storage.slots, "Slot of the worker")
+        ->required()
+        ->expected(1)
+        ->allow_extra_args(false);
+  }
   if (verb == Verb::config) {
     command.add_flag("--json", storage.json, "Print JSON");
     command.add_flag("--schema", storage.schema, "Print the JSON Schema of the file");
@@ -245,7 +253,7 @@ class Parser {
     }
     if (verb == Verb::config) return with_output(line, storage);
     if (verb == Verb::scale) return with_scale(line, storage);
-    if (verb == Verb::restart) return with_slots(line, storage);
+    if (verb == Verb::restart || verb == Verb::stack) return with_slots(line, storage, command);
     return line;
   }
 
@@ -281,11 +289,13 @@ class Parser {
     return line;
   }
 
-  static std::variant<CommandLine, EarlyExit> with_slots(CommandLine line, const Storage& storage) {
+  static std::variant<CommandLine, EarlyExit> with_slots(CommandLine line, const Storage& storage,
+                                                         const CLI::App& command) {
     for (const std::string& text : storage.slots) {
       const std::optional<int> slot = parse_digits(text, kMostWorkers - 1);
       if (!slot) {
-        return EarlyExit{kUsageError, "mgr restart: " + settings::in_quotes(text) +
+        return EarlyExit{kUsageError, "mgr " + command.get_name() + ": " +
+                                          settings::in_quotes(text) +
                                           " is no slot; allowed: 0 to 511\n"};
       }
       line.slots.push_back(*slot);

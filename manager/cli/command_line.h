@@ -19,6 +19,7 @@ enum class Verb {
   scale,
   reload,
   restart,
+  stack,
   stop,
   version
 };
@@ -47,7 +48,7 @@ struct CommandLine {
   Target target{};    // the clients
   bool json = false;  // status
   ScaleRequest scale{};
-  std::vector<int> slots{};  // restart; empty: all
+  std::vector<int> slots{};  // restart (empty: all), stack (one)
   bool now = false;          // stop
 };
 

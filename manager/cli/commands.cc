@@ -92,6 +92,7 @@ int carry_out(const CommandLine& line, const Programs& programs, const Places& p
     case Verb::scale:
     case Verb::reload:
     case Verb::restart:
+    case Verb::stack:
     case Verb::stop:
       return ask_supervisor(line, places, console);
   }

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <charconv>
 #include <vector>
 
 #include "manager/supervisor/text_writer.h"
@@ -22,6 +23,15 @@ bool is_change(std::string_view path) {
 bool is_question(std::string_view path) {
   return path == "/v1/status" || path == "/v1/workers" || path == "/v1/config" ||
          path == "/livez" || path == "/readyz" || path == "/metrics";
+}
+
+// The slot in /v1/workers/{slot}/stack; nullopt: another path.
+std::optional<std::string_view> slot_of_stack(std::string_view path) {
+  constexpr std::string_view kBefore = "/v1/workers/";
+  constexpr std::string_view kBehind = "/stack";
+  if (!path.starts_with(kBefore) || !path.ends_with(kBehind)) return {};
+  if (path.size() < kBefore.size() + kBehind.size()) return {};
+  return path.substr(kBefore.size(), path.size() - kBefore.size() - kBehind.size());
 }
 
 std::string dump(const ordered_json& document) {
@@ -145,6 +155,7 @@ void ControlApi::read(Call& call, std::string_view path) {
   if (path == "/v1/status") return call.answer(200, status_.describe());
   if (path == "/v1/workers") return call.answer(200, status_.workers());
   if (path == "/v1/config") return call.answer(200, actions_.config());
+  if (const auto slot = slot_of_stack(path)) return stack(call, *slot);
   if (path == "/metrics") {
     return call.answer_as(TextWriter::kContentType, actions_.metrics());
   }
@@ -160,6 +171,7 @@ void ControlApi::read(Call& call, std::string_view path) {
 }
 
 void ControlApi::change(Call& call, std::string_view path) {
+  if (const auto slot = slot_of_stack(path)) return stack(call, *slot);
   const std::string_view text = call.exchange().body();
   json body = json::object();
   if (!text.empty()) {
@@ -222,6 +234,22 @@ void ControlApi::stop(Call& call, const json& body) {
   const std::uint64_t id = call.id();
   actions_.when_stopped([this, id] { finish(id, Outcome{.message = "stopped"}); });
   actions_.stop(now ? Lifecycle::Stop::quick : Lifecycle::Stop::graceful);
+}
+
+void ControlApi::stack(Call& call, std::string_view slot) {
+  int number = -1;
+  const auto parsed = std::from_chars(slot.data(), slot.data() + slot.size(), number);
+  if (parsed.ec != std::errc{} || parsed.ptr != slot.data() + slot.size() || number < 0) {
+    return call.problem(404, "Not Found", fmt::format("'{}' is no slot number", slot));
+  }
+  actions_.stack(number, [this, id = call.id()](const Result<ordered_json>& document) {
+    const auto it = calls_.find(id);
+    if (it == calls_.end()) return;
+    if (document) return it->second->answer(200, *document);
+    const bool missing = document.error().code() == ENOENT;
+    it->second->problem(missing ? 404 : 422, missing ? "Not Found" : "Not Done",
+                        document.error().message());
+  });
 }
 
 Done ControlApi::finisher(const Call& call) {

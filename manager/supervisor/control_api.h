@@ -27,6 +27,8 @@ class ControlApi final : public server::Application {
     std::function<nlohmann::json()> config;
     std::function<std::string()> not_ready_reason;
     std::function<std::string()> metrics;
+    // The answer's document, or why there is none (code ENOENT: there is no such slot).
+    std::function<void(int slot, std::function<void(const Result<nlohmann::ordered_json>&)>)> stack;
   };
   ControlApi(Actions actions, Status& status, std::string control_group, const Log& log);
   ~ControlApi();
@@ -42,6 +44,7 @@ class ControlApi final : public server::Application {
   void scale(Call& call, const nlohmann::json& body);
   void restart(Call& call, const nlohmann::json& body);
   void stop(Call& call, const nlohmann::json& body);
+  void stack(Call& call, std::string_view slot);
   void finish(std::uint64_t call, const Outcome& outcome);
   Done finisher(const Call& call);
   void dispatch(Call& call);

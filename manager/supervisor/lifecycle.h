@@ -182,6 +182,8 @@ class Lifecycle {
   const std::map<WorkerId, Worker>& workers() const { return workers_; }
   const std::map<MoldId, Mold>& molds() const { return molds_; }
   const Worker* worker(WorkerId id) const;
+  // The process that has this slot, or is to have it; null: none now.
+  const Worker* running_in(int slot) const;
   SlotState state_of(const Slot& slot) const;
   // Called when the stop's outcome is known to be on its way; the loop ends right after.
   void when_stopped(std::function<void()> callback) { on_stopped_.push_back(std::move(callback)); }

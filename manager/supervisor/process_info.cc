@@ -2,6 +2,8 @@
 
 #include <unistd.h>
 
+#include <charconv>
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <string>
@@ -24,6 +26,19 @@ std::optional<double> boot_time() {
   return {};
 }
 
+// /proc/PID/stat from the third field on: the name before may hold spaces and parentheses.
+std::string stat_behind_name(pid_t pid) {
+  std::ifstream stat("/proc/" + std::to_string(pid) + "/stat");
+  std::string text;
+  std::getline(stat, text);
+  const std::size_t name_end = text.rfind(')');
+  return name_end == std::string::npos ? std::string() : text.substr(name_end + 1);
+}
+
+std::string of_thread(pid_t pid, pid_t thread) {
+  return "/proc/" + std::to_string(pid) + "/task/" + std::to_string(thread);
+}
+
 }  // namespace
 
 std::optional<std::uint64_t> resident_bytes(pid_t pid) {
@@ -35,18 +50,57 @@ std::optional<std::uint64_t> resident_bytes(pid_t pid) {
 }
 
 std::optional<double> start_time(pid_t pid) {
-  std::ifstream stat("/proc/" + std::to_string(pid) + "/stat");
-  std::string text;
-  std::getline(stat, text);
-  const std::size_t name_end = text.rfind(')');
   const auto booted = boot_time();
-  if (name_end == std::string::npos || !booted) return {};
-  std::istringstream fields(text.substr(name_end + 1));
+  std::istringstream fields(stat_behind_name(pid));
+  if (!booted) return {};
   std::string field;
   for (int i = 0; i < kFieldsBeforeStart; ++i) fields >> field;
   double ticks = 0;
   if (!(fields >> ticks)) return {};
   return *booted + ticks / static_cast<double>(::sysconf(_SC_CLK_TCK));
+}
+
+std::optional<char> process_state(pid_t pid) {
+  std::istringstream fields(stat_behind_name(pid));
+  char state = 0;
+  if (!(fields >> state)) return {};
+  return state;
+}
+
+std::optional<SignalMasks> signal_masks(pid_t pid, pid_t thread) {
+  std::ifstream status(of_thread(pid, thread) + "/status");
+  SignalMasks masks;
+  int found = 0;
+  for (std::string name; status >> name;) {
+    std::uint64_t* mask = name == "SigBlk:"   ? &masks.blocked
+                          : name == "SigCgt:" ? &masks.caught
+                                              : nullptr;
+    if (mask && status >> std::hex >> *mask) ++found;
+    std::string rest;
+    std::getline(status, rest);
+  }
+  if (found != 2) return {};
+  return masks;
+}
+
+std::vector<pid_t> threads_of(pid_t pid) {
+  std::vector<pid_t> threads;
+  std::error_code error;
+  for (const auto& entry :
+       std::filesystem::directory_iterator("/proc/" + std::to_string(pid) + "/task", error)) {
+    const std::string name = entry.path().filename();
+    pid_t thread = 0;
+    if (std::from_chars(name.data(), name.data() + name.size(), thread).ec == std::errc{})
+      threads.push_back(thread);
+  }
+  return threads;
+}
+
+std::string thread_name(pid_t pid, pid_t thread) {
+  std::ifstream comm(of_thread(pid, thread) + "/comm");
+  std::string name;
+  std::getline(comm, name);
+  return name;
 }
 
 }  // namespace mgr::manager

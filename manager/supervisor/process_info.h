@@ -4,6 +4,8 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
+#include <vector>
 
 namespace mgr::manager {
 
@@ -13,5 +15,16 @@ namespace mgr::manager {
 std::optional<std::uint64_t> resident_bytes(pid_t pid);
 // When it began, in seconds since 1970, to the clock tick (10 ms).
 std::optional<double> start_time(pid_t pid);
+// 'R', 'S', 'T' … (proc(5)), of its main thread.
+std::optional<char> process_state(pid_t pid);
+// Bit n-1 is signal n.
+struct SignalMasks {
+  std::uint64_t blocked = 0;
+  std::uint64_t caught = 0;
+};
+std::optional<SignalMasks> signal_masks(pid_t pid, pid_t thread);
+std::vector<pid_t> threads_of(pid_t pid);
+// Empty where it can't be read.
+std::string thread_name(pid_t pid, pid_t thread);
 
 }  // namespace mgr::manager

@@ -95,7 +95,8 @@ ProcessWorld::ProcessWorld(EventLoop& loop, Log& log, Listeners& listeners,
       listeners_(listeners),
       scoreboard_(std::move(scoreboard)),
       options_(std::move(options)),
-      timer_(loop, [this] { events_.time(); }) {
+      timer_(loop, [this] { events_.time(); }),
+      stacks_(loop) {
   for (int i = ipc::kScoreboardRecords - 1; i >= 0; --i) free_records_.push_back(i);
 }
 
@@ -149,6 +150,8 @@ Result<void> ProcessWorld::fork_worker(MoldId mold, const ipc::Fork& order) {
   auto pair = ipc::Channel::pair();
   if (!pair) return std::move(pair).error();
   const WorkerId worker = order.worker;
+  auto stacks = stacks_.open(worker);
+  if (!stacks) return std::move(stacks).error();
   workers_[worker] = std::make_unique<Peer>(
       loop_, std::move(pair->first),
       [this, worker](ipc::Record& record) {
@@ -157,7 +160,7 @@ Result<void> ProcessWorld::fork_worker(MoldId mold, const ipc::Fork& order) {
         events_.worker_message(worker, *message, traceback_of(record));
       },
       [this, worker] { events_.worker_channel_closed(worker); });
-  it->second->send(ipc::encode(ipc::MoldCommand{order}), {pair->second.fd()});
+  it->second->send(ipc::encode(ipc::MoldCommand{order}), {pair->second.fd(), stacks->get()});
   return {};
 }
 
@@ -179,6 +182,7 @@ void ProcessWorld::give_sockets(WorkerId worker, const std::vector<SocketId>& so
 }
 
 void ProcessWorld::release_worker(WorkerId worker) {
+  stacks_.close(worker);
   workers_.erase(worker);
 }
 

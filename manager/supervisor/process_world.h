@@ -12,6 +12,7 @@
 #include "common/loop/event_loop.h"
 #include "manager/supervisor/active_clock.h"
 #include "manager/supervisor/listeners.h"
+#include "manager/supervisor/stacks.h"
 #include "manager/supervisor/totals.h"
 #include "manager/supervisor/world.h"
 
@@ -66,6 +67,7 @@ class ProcessWorld final : public World {
   void set_events(Events events) { events_ = std::move(events); }
   const ipc::Scoreboard& scoreboard() const { return scoreboard_; }
   Totals& totals() { return totals_; }
+  Stacks& stacks() { return stacks_; }
 
   std::chrono::milliseconds now() override;
   void wake_at(std::chrono::milliseconds when) override;
@@ -99,6 +101,7 @@ class ProcessWorld final : public World {
   std::map<MoldId, std::unique_ptr<Peer>> molds_;
   std::map<WorkerId, std::unique_ptr<Peer>> workers_;
   std::vector<int> free_records_;
+  Stacks stacks_;
 };
 
 }  // namespace mgr::manager

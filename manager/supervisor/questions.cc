@@ -11,6 +11,12 @@ const Worker* Lifecycle::worker(WorkerId id) const {
   return it == workers_.end() ? nullptr : &it->second;
 }
 
+const Worker* Lifecycle::running_in(int slot) const {
+  if (slot < 0 || static_cast<std::size_t>(slot) >= slots_.size()) return nullptr;
+  const Worker* current = worker(slots_[static_cast<std::size_t>(slot)].current);
+  return current && current->pid > 0 ? current : nullptr;
+}
+
 Worker* Lifecycle::find(WorkerId id) {
   const auto it = workers_.find(id);
   return it == workers_.end() ? nullptr : &it->second;

@@ -166,7 +166,44 @@ ControlApi::Actions Supervisor::actions() {
           .when_stopped = [this](auto callback) { lifecycle_.when_stopped(callback); },
           .config = [this] { return describe_settings(); },
           .not_ready_reason = [this] { return lifecycle_.not_ready_reason(); },
-          .metrics = [this] { return metrics_.text(); }};
+          .metrics = [this] { return metrics_.text(); },
+          .stack = [this](int slot, auto done) { take_stack(slot, std::move(done)); }};
+}
+
+void Supervisor::take_stack(int slot,
+                            std::function<void(const Result<nlohmann::ordered_json>&)> done) {
+  if (slot >= lifecycle_.target()) {
+    return done(Error(
+        fmt::format("there is no slot {}; allowed are 0 to {}", slot, lifecycle_.target() - 1),
+        ENOENT));
+  }
+  const Worker* worker = lifecycle_.running_in(slot);
+  if (!worker) {
+    const auto& slots = lifecycle_.slots();
+    const bool waits = static_cast<std::size_t>(slot) < slots.size() &&
+                       lifecycle_.state_of(slots[slot]) == SlotState::backoff;
+    return done(
+        Error(fmt::format("no worker runs in slot {}: {}", slot,
+                          waits ? "it is in back-off, see mgr status" : "it is being started")));
+  }
+  const nlohmann::ordered_json about{
+      {"slot", slot}, {"pid", worker->pid}, {"generation", worker->number}};
+  world_.stacks().take(worker->id, worker->pid, [this, about, done](const auto& stack) {
+    const int slot = about["slot"];
+    if (!stack) {
+      log_.warning("worker {}: its stack was asked for: {}", slot, stack.error().message());
+      return done(Error(fmt::format("worker {}: {}", slot, stack.error().message())));
+    }
+    const auto lines = std::count(stack->text.begin(), stack->text.end(), '\n');
+    log_.info("worker {} (pid {}): its stack was taken, {} lines{}{}", slot,
+              about["pid"].template get<int>(), lines, stack->note.empty() ? "" : "; ",
+              stack->note);
+    nlohmann::ordered_json document = about;
+    document["note"] = nullptr;
+    if (!stack->note.empty()) document["note"] = stack->note;
+    document["stack"] = stack->text;
+    done(document);
+  });
 }
 
 void Supervisor::notify(const NotifyOptions& options) {

@@ -62,6 +62,7 @@ class Supervisor {
   void on_exit(pid_t pid, int status);
   nlohmann::json describe_settings() const;
   void reload(Done done);
+  void take_stack(int slot, std::function<void(const Result<nlohmann::ordered_json>&)> done);
   Result<Lifecycle::Prepared> prepare_reload();
   // Gives `fresh` the running values of these settings.
   Result<void> keep_old(LoadedSettings& fresh, const std::vector<std::string>& names) const;

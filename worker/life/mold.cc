@@ -127,7 +127,9 @@ std::optional<Mold::Request> Mold::receive() {
       report(ipc::ForkFailed{fork.worker, "the order to fork came without a channel"});
       continue;
     }
-    return Request{fork, std::move(record.descriptors.front())};
+    Request request{fork, std::move(record.descriptors.front()), {}};
+    if (record.descriptors.size() > 1) request.stacks = std::move(record.descriptors[1]);
+    return request;
   }
 }
 
@@ -150,8 +152,8 @@ std::optional<Identity> Mold::fork(Request request, const ForkHooks& hooks) {
     while (::getppid() == middle_self) pause_for(50'000);
     hooks.after_in_worker();
     channel_.close();
-    return Identity{std::move(request.channel), request.fork.slot, request.fork.record,
-                    supervisor_};
+    return Identity{std::move(request.channel), request.fork.slot, request.fork.record, supervisor_,
+                    std::move(request.stacks)};
   }
   const int fork_error = errno;
   hooks.after_in_mold();

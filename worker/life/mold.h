@@ -21,6 +21,7 @@ struct Identity {
   int slot = 0;
   int record = 0;
   pid_t supervisor = 0;
+  UniqueFd stacks = {};  // where it tells what it executes; none: nobody will ask
 };
 
 // Called around the two forks; for Python PyOS_BeforeFork and its two counterparts. None may fail.
@@ -50,6 +51,7 @@ class Mold {
   struct Request {
     ipc::Fork fork;
     UniqueFd channel;
+    UniqueFd stacks;
   };
   // Waits for the next Fork. nullopt: the supervisor is gone.
   std::optional<Request> receive();

@@ -31,7 +31,8 @@ Worker::Worker(Identity identity, const Settings& settings, server::Application&
       channel_(std::move(identity.channel)),
       record_(record),
       host_(host),
-      log_(log) {
+      log_(log),
+      stacks_(std::move(identity.stacks)) {
   record_.pid.store(::getpid(), std::memory_order_relaxed);
   ipc::begin_run(record_, ipc::monotonic_ns());
   auto last_resort = LastResort::create(identity.supervisor, graceful_timeout_ + kLastResortSlack);
@@ -82,6 +83,7 @@ void Worker::after_fork_in_child() noexcept {
   worker->server_->close_in_forked_child();
   ::close(worker->channel_.fd());
   ::close(worker->loop_.backend_fd());
+  worker->stacks_.leave_forked_child();
   regard_group_signals();
   unblock_group_signals();
 }

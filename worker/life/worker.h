@@ -17,6 +17,7 @@
 #include "worker/life/last_resort.h"
 #include "worker/life/life.h"
 #include "worker/life/mold.h"
+#include "worker/life/stacks.h"
 
 namespace mgr::worker {
 
@@ -51,6 +52,7 @@ class Worker {
 
   EventLoop& loop() { return loop_; }
   server::Server& server() { return *server_; }
+  Stacks& stacks() { return stacks_; }
   State state() const { return state_; }
 
   // The application is loaded and started: tells the supervisor.
@@ -105,6 +107,7 @@ class Worker {
   ipc::WorkerRecord& record_;
   Host& host_;
   Log& log_;
+  Stacks stacks_;
   EventLoop loop_;
   std::optional<LastResort> last_resort_;
   std::unique_ptr<server::Server> server_;

@@ -10,6 +10,7 @@
 #include "worker/life/signals.h"
 #include "worker/life/worker.h"
 #include "worker/native/dispatcher.h"
+#include "worker/native/frames.h"
 #include "worker/native/lifespan.h"
 
 namespace mgr::native {
@@ -33,6 +34,7 @@ class Life {
         lifespan_(dispatcher_, settings_.lifespan),
         record_(mold.scoreboard().record(identity.record)),
         worker_(std::move(identity), settings_, dispatcher_, dispatcher_, record_, log_) {
+    worker_.stacks().answer_with(frames_of_one_thread());
     dispatcher_.attach(worker_);
   }
 
@@ -68,6 +70,7 @@ const Library* Life::load(const settings::LibraryName& name) {
   const worker::SignalDispositions dispositions;
   auto loaded = native::load(name);
   dispositions.restore();
+  worker_.stacks().answer_with(frames_of_one_thread());
   if (const auto* failure = std::get_if<LoadFailure>(&loaded)) {
     fail(failure->stage, failure->error, {}, 4);
     return nullptr;

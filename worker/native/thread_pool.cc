@@ -6,6 +6,7 @@
 #include <system_error>
 
 #include "common/base/check.h"
+#include "common/ipc/stacks.h"
 
 namespace mgr::native {
 namespace {
@@ -16,6 +17,7 @@ class SignalsBlocked {
   SignalsBlocked() {
     sigset_t all;
     sigfillset(&all);
+    sigdelset(&all, ipc::stack_signal());  // which is sent to each thread by itself
     pthread_sigmask(SIG_SETMASK, &all, &before_);
   }
   ~SignalsBlocked() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }

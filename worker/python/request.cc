@@ -299,6 +299,10 @@ PyObject* request_name(PyObject*, void*) {
   return PyUnicode_FromString("request");
 }
 
+PyObject* request_line(PyObject* self, void*) {
+  return string(Request::of(self).line()).release();
+}
+
 PyMethodDef request_methods[] = {
     {"send", request_send, METH_O, nullptr},
     {"throw", request_throw, METH_VARARGS, nullptr},
@@ -319,6 +323,7 @@ PyGetSetDef request_attributes[] = {
     {"cr_await", request_inner_attribute, nullptr, nullptr, cr_await},
     {"cr_running", request_running_attribute, nullptr, nullptr, cr_running},
     {"cr_suspended", request_running_attribute, nullptr, nullptr, cr_suspended},
+    {"request_line", request_line, nullptr, "GET /path", nullptr},
     {"__name__", request_name, nullptr, nullptr, nullptr},
     {"__qualname__", request_name, nullptr, nullptr, nullptr},
     {nullptr, nullptr, nullptr, nullptr, nullptr},

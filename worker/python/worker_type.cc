@@ -8,12 +8,14 @@
 #include <optional>
 #include <string_view>
 
+#include "common/ipc/stacks.h"
 #include "worker/life/signals.h"
 #include "worker/life/worker.h"
 #include "worker/python/constants.h"
 #include "worker/python/dispatcher.h"
 #include "worker/python/loop_core.h"
 #include "worker/python/module.h"
+#include "worker/python/stacks.h"
 #include "worker/python/task_set.h"
 
 namespace mgr::python {
@@ -212,6 +214,34 @@ PyObject* worker_time_to_leave(PyObject* self, PyObject*) {
   return PyFloat_FromDouble(static_cast<double>(worker->time_to_leave().count()) / 1000);
 }
 
+PyObject* worker_answer_stacks(PyObject* self, PyObject*) {
+  worker::Worker* worker = opened(self);
+  return worker && answer_stacks(worker->stacks()) ? none() : nullptr;
+}
+
+PyObject* worker_tell_stacks(PyObject* self, PyObject* text) {
+  worker::Worker* worker = opened(self);
+  if (!worker) return nullptr;
+  const std::string more = utf8(text);
+  if (PyErr_Occurred()) return nullptr;
+  worker->stacks().tell_more(more);
+  return none();
+}
+
+PyObject* worker_end_stacks(PyObject* self, PyObject*) {
+  if (auto& worker = parts_of(self).worker) worker->stacks().end();
+  return none();
+}
+
+PyObject* worker_stack_pipe(PyObject* self, void*) {
+  worker::Worker* worker = opened(self);
+  return worker ? PyLong_FromLong(worker->stacks().pipe()) : nullptr;
+}
+
+PyObject* worker_stack_signal(PyObject*, void*) {
+  return PyLong_FromLong(ipc::stack_signal());
+}
+
 PyObject* worker_log(PyObject* self, PyObject* args) {
   return write_log(parts_of(self).log, args);
 }
@@ -257,12 +287,20 @@ PyMethodDef worker_methods[] = {
     {"restore_signals", worker_restore_signals, METH_NOARGS,
      "Undo what loading did to the signals on which a worker's life depends."},
     {"time_to_leave", worker_time_to_leave, METH_NOARGS, "Seconds left to leave in."},
+    {"answer_stacks", worker_answer_stacks, METH_NOARGS,
+     "answer_stacks(): stack_signal is the supervisor's; the handler that it has, which is "
+     "faulthandler's, writes the threads, and Python's own is called soon after that"},
+    {"tell_stacks", worker_tell_stacks, METH_O,
+     "tell_stacks(text): what Python's handler adds to the answer"},
+    {"end_stacks", worker_end_stacks, METH_NOARGS, "end_stacks(): faulthandler ends"},
     {"log", worker_log, METH_VARARGS, "log(level, text)"},
     {nullptr, nullptr, 0, nullptr},
 };
 
 PyGetSetDef worker_attributes[] = {
     {"slot", worker_slot, nullptr, nullptr, nullptr},
+    {"stack_pipe", worker_stack_pipe, nullptr, "A descriptor; -1: nobody asks.", nullptr},
+    {"stack_signal", worker_stack_signal, nullptr, nullptr, nullptr},
     {nullptr, nullptr, nullptr, nullptr, nullptr},
 };
 

@@ -67,6 +67,12 @@ Task<> wait_for_the_end(Receive receive, const Trace&) {
   }
 }
 
+// Blocks the loop until somebody writes into the FIFO.
+[[gnu::noinline]] void stay_in_the_loop(const std::string& fifo) {
+  char byte;
+  std::ifstream(fifo).get(byte);
+}
+
 Task<> request(const Scope& scope, Receive receive, Send send) {
   const std::string path(scope.path());
   const std::string query(scope.query_string());
@@ -85,6 +91,7 @@ Task<> request(const Scope& scope, Receive receive, Send send) {
   if (path == "/block") {
     co_await offload([] { std::this_thread::sleep_for(std::chrono::hours(1)); });
   }
+  if (path == "/stuck") stay_in_the_loop(std::string(query));
   if (path == "/yield") {
     for (int i = 0; i < 50; ++i) co_await sleep(std::chrono::seconds(0));
   }

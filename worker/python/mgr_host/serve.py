@@ -9,6 +9,7 @@ import time
 from mgr_host import errors, load
 from mgr_host.lifespan import Lifespan, StartupFailed
 from mgr_host.loop import EAGER_TASKS, MgrLoop, task_step_type
+from mgr_host.stacks import Stacks
 
 # How long a worker that must leave now waits for its cancelled tasks.
 QUICK = 0.3
@@ -29,7 +30,10 @@ class Life:
         self.settings = settings
         self.leaving = None  # a future: how to leave
         worker.open(self.on_leave)
+        self.stacks = Stacks(worker)
+        self.stacks.take()
         self.loop = MgrLoop(worker)
+        self.stacks.watch(self.loop)
         self.leaving = self.loop.create_future()
 
     def on_leave(self, how):
@@ -58,6 +62,7 @@ class Life:
             self.application = load.load(self.settings["app"], self.settings["interface"])
         finally:
             self.worker.restore_signals()
+            self.stacks.take()
         gc.collect()
         gc.freeze()  # the collector need not look at what stays for the process's whole life
 
