@@ -42,14 +42,11 @@ HandlePtr make_handle(Init init) {
   return HandlePtr(block.release());
 }
 
-// The callback object is moved out while it runs, so that it may destroy its own handle.
+// The callback may destroy its own handle: the block stays until the close callback.
 template <typename Handle>
 void call(Handle* handle) noexcept {
   auto* block = static_cast<HandleBlock*>(handle->data);
-  if (!block) return;
-  auto callback = std::move(block->callback);
-  callback();
-  if (handle->data) block->callback = std::move(callback);
+  if (block) block->callback();
 }
 
 }  // namespace
@@ -133,9 +130,7 @@ void FdWatcher::start(int events) {
     auto* block = static_cast<HandleBlock*>(poll->data);
     if (!block) return;
     if (auto* waits = static_cast<WaitWatcher*>(poll->loop->data)) waits->woke();
-    auto callback = std::move(block->poll_callback);
-    callback(status, ready);
-    if (poll->data) block->poll_callback = std::move(callback);
+    block->poll_callback(status, ready);
   };
   CHECK(uv_poll_start(&handle_->poll, events, on_event) == 0);
 }

@@ -15,12 +15,6 @@ Refusal bad(const char* reason) {
   return Refusal{400, reason};
 }
 
-int hex_digit(char c) {
-  if (syntax::is_digit(c)) return c - '0';
-  const char l = syntax::lower(c);
-  return l >= 'a' && l <= 'f' ? l - 'a' + 10 : -1;
-}
-
 }  // namespace
 
 void BodyDecoder::begin(const RequestHead& head) {
@@ -63,7 +57,7 @@ Refusal BodyDecoder::take(char c) {
     case State::size_first:
       left_ = 0;
       size_digits_ = 0;
-      if (hex_digit(c) < 0) return bad("malformed chunk size");
+      if (syntax::hex_digit(c) < 0) return bad("malformed chunk size");
       state_ = State::size;
       return take_size(c);
     case State::size:
@@ -97,7 +91,7 @@ Refusal BodyDecoder::take(char c) {
 }
 
 Refusal BodyDecoder::take_size(char c) {
-  if (const int digit = hex_digit(c); digit >= 0) {
+  if (const int digit = syntax::hex_digit(c); digit >= 0) {
     if (++size_digits_ > kMostSizeDigits) return bad("chunk too large");
     left_ = left_ * 16 + static_cast<std::uint64_t>(digit);
     return {};
@@ -119,7 +113,7 @@ Refusal BodyDecoder::take_extension(char c) {
     return {};
   }
   if (++overhead_ > kMostExtension) return bad("chunk extension too long");
-  return syntax::is_field_value({&c, 1}) ? Refusal() : bad("malformed chunk extension");
+  return syntax::is_field_byte(c) ? Refusal() : bad("malformed chunk extension");
 }
 
 Refusal BodyDecoder::take_trailer(char c) {
@@ -143,7 +137,7 @@ Refusal BodyDecoder::take_trailer(char c) {
         state_ = State::trailer_lf;
         return {};
       }
-      return syntax::is_field_value({&c, 1}) ? Refusal() : bad("malformed trailer");
+      return syntax::is_field_byte(c) ? Refusal() : bad("malformed trailer");
     case State::trailer_lf:
       state_ = State::trailer_start;
       return c == '\n' ? Refusal() : bad("malformed trailer");

@@ -46,10 +46,8 @@ std::string_view last_element(std::string_view list) {
 }
 
 bool is_host(std::string_view text) {
-  return !text.empty() && std::all_of(text.begin(), text.end(), [](char c) {
-    return syntax::is_digit(c) || (syntax::lower(c) >= 'a' && syntax::lower(c) <= 'z') ||
-           std::string_view("-._~:[]").find(c) != std::string_view::npos;
-  });
+  static constexpr auto kBytes = syntax::Bytes::alphanumeric_and("-._~:[]");
+  return !text.empty() && kBytes.have_all(text);
 }
 
 int to_port(std::string_view text) {

@@ -15,14 +15,8 @@ Refusal bad(const char* reason) {
 
 // uri-host [":" port] (RFC 3986 3.2.2), without the comma, which some proxies use to join fields.
 bool is_authority(std::string_view text) {
-  for (const char c : text) {
-    const bool alphanumeric =
-        syntax::is_digit(c) || (syntax::lower(c) >= 'a' && syntax::lower(c) <= 'z');
-    if (!alphanumeric && std::string_view("-._~!$&'()*+;=%:[]").find(c) == std::string_view::npos) {
-      return false;
-    }
-  }
-  return true;
+  static constexpr auto kBytes = syntax::Bytes::alphanumeric_and("-._~!$&'()*+;=%:[]");
+  return kBytes.have_all(text);
 }
 
 bool is_version(std::string_view text) {
@@ -32,11 +26,8 @@ bool is_version(std::string_view text) {
 
 // Visible ASCII, and no fragment, which is never sent (RFC 9110 7.1).
 bool is_target(std::string_view text) {
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte <= 0x20 || byte >= 0x7f || c == '#') return false;
-  }
-  return !text.empty();
+  static constexpr auto kBytes = syntax::Bytes::visible_without("#");
+  return !text.empty() && kBytes.have_all(text);
 }
 
 RequestHead::Span span(std::size_t begin, std::size_t size) {
@@ -121,12 +112,12 @@ std::string_view RequestHead::request_line() const {
                      line_end_ > 0 ? line_end_ : std::min(text.find_first_of("\r\n"), text.size()));
 }
 
-Refusal RequestHead::check_structure() const {
+Refusal RequestHead::check_structure() {
   const std::string_view text = raw;
   std::size_t at = line_end_ + 2;
   for (const Field& field : fields) {
     const std::size_t colon = field.name.begin + field.name.size;
-    if (field.name.begin != at || !syntax::is_token(view(field.name)))
+    if (field.name.begin != at || !syntax::lower_token(&raw[at], field.name.size))
       return bad("malformed field name");
     if (raw[colon] != ':') return bad("malformed field");
     at = colon + 1;
@@ -148,10 +139,6 @@ Refusal RequestHead::check_structure() const {
 Refusal RequestHead::check_fields() {
   if (const Refusal refusal = check_structure()) return refusal;
   for (Field& field : fields) {
-    for (std::uint32_t i = 0; i < field.name.size; ++i) {
-      char& c = raw[field.name.begin + i];
-      c = syntax::lower(c);
-    }
     const std::string_view value = syntax::trim(view(field.value));
     field.value.size = static_cast<std::uint32_t>(value.size());
     if (const Refusal refusal = note_field(view(field.name), value)) return refusal;

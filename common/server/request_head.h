@@ -59,7 +59,7 @@ class RequestHead {
  private:
   Refusal parse_target();
   Refusal parse_absolute_target();
-  Refusal check_structure() const;
+  Refusal check_structure();
   Refusal note_field(std::string_view name, std::string_view value);
   Refusal note_host(std::string_view value);
   Refusal note_content_length(std::string_view value);

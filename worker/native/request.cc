@@ -2,8 +2,8 @@
 
 #include <utility>
 
+#include "common/server/percent.h"
 #include "worker/native/dispatcher.h"
-#include "worker/native/percent.h"
 
 namespace mgr::native {
 namespace {
@@ -70,7 +70,7 @@ void Request::fill_scope(const server::Request& head) {
     return;
   }
   path_.assign(view_of(scope.root_path));
-  append_percent_decoded(path_, head.raw_path);
+  server::append_percent_decoded(path_, head.raw_path);
   scope.path = text_of(path_);
 }
 

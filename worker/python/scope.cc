@@ -1,5 +1,6 @@
 #include "worker/python/scope.h"
 
+#include "common/server/percent.h"
 #include "worker/python/constants.h"
 
 namespace mgr::python {
@@ -67,36 +68,6 @@ std::size_t hash_of(std::string_view text) {
   return hash ^ (hash >> 16);
 }
 
-int hex_digit(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-  return -1;
-}
-
-bool is_plain(std::string_view path) {
-  for (const char c : path) {
-    if (c == '%' || static_cast<unsigned char>(c) >= 0x80) return false;
-  }
-  return true;
-}
-
-// RFC 3986 2.1; a `%` that starts no escape stays.
-void percent_decode(std::string_view text, std::string& out) {
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    if (text[i] == '%' && i + 2 < text.size()) {
-      const int high = hex_digit(text[i + 1]);
-      const int low = hex_digit(text[i + 2]);
-      if (high >= 0 && low >= 0) {
-        out += static_cast<char>(high * 16 + low);
-        i += 2;
-        continue;
-      }
-    }
-    out += text[i];
-  }
-}
-
 bool set(PyObject* dict, PyObject* key, Ref value) {
   return value && PyDict_SetItem(dict, key, value.get()) == 0;
 }
@@ -160,9 +131,10 @@ Ref ScopeBuilder::method_of(std::string_view method) {
 }
 
 Ref ScopeBuilder::path_of(std::string_view raw_path) {
-  if (root_path_.empty() && is_plain(raw_path)) return string(raw_path);
+  const bool plain = raw_path.find('%') == std::string_view::npos;
+  if (root_path_.empty() && plain) return string(raw_path);
   decoded_ = root_path_;
-  percent_decode(raw_path, decoded_);
+  server::append_percent_decoded(decoded_, raw_path);
   return string(decoded_);
 }
 
