@@ -22,9 +22,13 @@ void empty(std::string& buffer) {
 }
 
 void append_content_length(std::string& out, std::uint64_t length) {
-  std::array<char, 24> digits;
-  const auto end = std::to_chars(digits.data(), digits.data() + digits.size(), length).ptr;
-  out.append("Content-Length: ").append(digits.data(), end).append("\r\n");
+  constexpr std::string_view kName = "Content-Length: ";
+  std::array<char, 40> line;
+  kName.copy(line.data(), kName.size());
+  char* end = std::to_chars(line.data() + kName.size(), line.data() + line.size(), length).ptr;
+  *end++ = '\r';
+  *end++ = '\n';
+  out.append(line.data(), end);
 }
 
 iovec chunk_size_line(std::array<char, 24>& line, std::uint64_t size) {

@@ -57,16 +57,18 @@ Refusal RequestHead::parse_request_line(std::size_t line_end) {
   const std::size_t first = line.find(' ');
   const std::string_view method = line.substr(0, first);
   if (!syntax::is_token(method)) return bad("malformed method");
-  const std::size_t last = line.rfind(' ');
-  if (last == first) return bad("malformed request line");
+  constexpr std::size_t kVersionSize = 8;
+  const std::size_t last = line.size() - std::min(line.size(), kVersionSize + 1);
   const std::string_view name = line.substr(last + 1);
-  if (!is_version(name)) return bad("malformed HTTP version");
+  if (line[last] != ' ' || !is_version(name)) {
+    return bad(line.rfind(' ') == first ? "malformed request line" : "malformed HTTP version");
+  }
+  if (last == first) return bad("malformed request line");
   method_ = span(0, first);
   target_ = span(first + 1, last - first - 1);
   // The preface of HTTP/2 has a target of "*", so the version comes before the target.
-  if (name != "HTTP/1.1" && name != "HTTP/1.0")
-    return {505, "only HTTP/1.1 and HTTP/1.0 are spoken"};
-  version = name == "HTTP/1.1" ? HttpVersion::http11 : HttpVersion::http10;
+  if (name[5] != '1' || name[7] > '1') return {505, "only HTTP/1.1 and HTTP/1.0 are spoken"};
+  version = name[7] == '1' ? HttpVersion::http11 : HttpVersion::http10;
   if (method == "CONNECT") return bad("CONNECT is not served");
   return parse_target();
 }

@@ -2,8 +2,10 @@
 
 #include <time.h>
 
+#include <algorithm>
 #include <array>
 #include <charconv>
+#include <cstring>
 
 #include "common/server/syntax.h"
 
@@ -86,11 +88,19 @@ constexpr std::array<std::uint8_t, 600> make_index() {
 }
 constexpr auto kIndex = make_index();
 
+constexpr std::size_t kLongestStatusLine = [] {
+  std::size_t longest = 0;
+  for (const StatusLine& line : kStatusLines) longest = std::max(longest, line.line.size());
+  return longest;
+}();
+
 std::string_view status_line(int status) {
   if (status < 100 || status >= 600) return {};
   const auto index = kIndex[static_cast<std::size_t>(status)];
   return index == 0 ? std::string_view() : kStatusLines[index - 1u].line;
 }
+
+constexpr std::string_view kServer = "Server: mgr\r\n";
 
 enum class Known { no, content_length, connection, dropped, server, date };
 
@@ -119,37 +129,61 @@ bool lists_close(std::string_view value) {
   return false;
 }
 
-void append_field(std::string& out, std::string_view name, std::string_view value) {
-  out.append(name).append(": ").append(value).append("\r\n");
+// Into memory that is enough; the end of what was written.
+char* put(char* to, std::string_view text) {
+  std::memcpy(to, text.data(), text.size());
+  return to + text.size();
 }
 
-// Content-Length is kept out of `out`: 204 and 1xx must not have it (RFC 9110 8.6).
-bool append_fields(std::string& out, std::span<const HeaderField> fields,
-                   ResponseFraming& framing) {
+char* put_field(char* to, std::string_view name, std::string_view value) {
+  return put(put(put(put(to, name), ": "), value), "\r\n");
+}
+
+// What of ours the application has set itself.
+struct Own {
+  bool server = false;
+  bool date = false;
+};
+
+// Null: they are not fit for HTTP. Content-Length is kept out: 204 and 1xx must not have it
+// (RFC 9110 8.6).
+char* put_fields(char* to, std::span<const HeaderField> fields, ResponseFraming& framing,
+                 Own& own) {
   for (const HeaderField& field : fields) {
-    if (!syntax::is_token(field.name) || !syntax::is_field_value(field.value)) return false;
+    if (!syntax::is_token(field.name) || !syntax::is_field_value(field.value)) return nullptr;
     switch (known_field(field.name)) {
       case Known::content_length: {
         std::uint64_t length = 0;
         if (framing.content_length || !syntax::parse_decimal(syntax::trim(field.value), length)) {
-          return false;
+          return nullptr;
         }
         framing.content_length = length;
-        break;
+        continue;
       }
       case Known::connection:
         if (lists_close(field.value)) framing.close = true;
-        break;
+        continue;
       case Known::dropped:
+        continue;
+      case Known::server:
+        own.server = true;
+        break;
+      case Known::date:
+        own.date = true;
         break;
       case Known::no:
-      case Known::server:
-      case Known::date:
-        append_field(out, field.name, field.value);
         break;
     }
+    to = put_field(to, field.name, field.value);
   }
-  return true;
+  return to;
+}
+
+char* put_status_line(char* to, int status) {
+  const std::string_view line = status_line(status);
+  if (!line.empty()) return put(to, line);
+  to = put(to, "HTTP/1.1 ");
+  return put(std::to_chars(to, to + 3, status).ptr, " \r\n");
 }
 
 bool contains(std::span<const HeaderField> fields, std::string_view lower_case) {
@@ -187,9 +221,8 @@ std::string http_date(std::time_t moment) {
 ResponseHeads::ResponseHeads(const ServerOptions& options)
     : server_header_(options.server_header), date_header_(options.date_header) {
   for (const auto& [name, value] : options.headers) {
-    std::string line;
-    append_field(line, name, value);
-    added_.emplace_back(to_lower(name), std::move(line));
+    added_.emplace_back(to_lower(name), name + ": " + value + "\r\n");
+    most_own_ += added_.back().second.size();
   }
 }
 
@@ -203,37 +236,27 @@ std::string_view ResponseHeads::date() {
   return date_line_;
 }
 
-void ResponseHeads::append_status_line(std::string& out, int status) const {
-  const std::string_view line = status_line(status);
-  if (!line.empty()) {
-    out.append(line);
-    return;
-  }
-  out.append("HTTP/1.1 ");
-  std::array<char, 8> digits;
-  const auto end = std::to_chars(digits.data(), digits.data() + digits.size(), status).ptr;
-  out.append(digits.data(), end).append(" \r\n");
-}
-
-void ResponseHeads::append_own_fields(std::string& out, std::span<const HeaderField> fields) {
-  if (date_header_ && !contains(fields, "date")) out.append(date());
-  if (server_header_ && !contains(fields, "server")) out.append("Server: mgr\r\n");
-  for (const auto& [name, line] : added_) {
-    if (!contains(fields, name)) out.append(line);
-  }
-}
-
 std::optional<ResponseFraming> ResponseHeads::append(std::string& out, int status,
                                                      std::span<const HeaderField> fields) {
   if (status < 100 || status > 999) return std::nullopt;
   const std::size_t before = out.size();
+  std::size_t most = kLongestStatusLine + most_own_;
+  for (const HeaderField& field : fields) most += field.name.size() + field.value.size() + 4;
+  out.resize(before + most);
   ResponseFraming framing;
-  append_status_line(out, status);
-  if (!append_fields(out, fields, framing)) {
+  Own own;
+  char* to = put_status_line(out.data() + before, status);
+  to = put_fields(to, fields, framing, own);
+  if (!to) {
     out.resize(before);
     return std::nullopt;
   }
-  append_own_fields(out, fields);
+  if (date_header_ && !own.date) to = put(to, date());
+  if (server_header_ && !own.server) to = put(to, kServer);
+  for (const auto& [name, line] : added_) {
+    if (!contains(fields, name)) to = put(to, line);
+  }
+  out.resize(static_cast<std::size_t>(to - out.data()));
   return framing;
 }
 

@@ -34,13 +34,12 @@ class ResponseHeads {
                                         std::span<const HeaderField> fields);
 
  private:
-  void append_status_line(std::string& out, int status) const;
-  void append_own_fields(std::string& out, std::span<const HeaderField> fields);
   std::string_view date();
 
   bool server_header_;
   bool date_header_;
   std::vector<std::pair<std::string, std::string>> added_;  // name in lower case, and its line
+  std::size_t most_own_ = 64;  // bytes of Date, Server and what is added
   std::time_t date_second_ = -1;
   std::string date_line_;
 };

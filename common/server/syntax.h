@@ -45,8 +45,14 @@ class Bytes {
 
   constexpr bool have(char c) const { return in_[static_cast<unsigned char>(c)]; }
   constexpr bool have_all(std::string_view text) const {
-    for (const char c : text) {
-      if (!have(c)) return false;
+    std::size_t at = 0;
+    for (; at + 4 <= text.size(); at += 4) {
+      const bool four =
+          have(text[at]) & have(text[at + 1]) & have(text[at + 2]) & have(text[at + 3]);
+      if (!four) return false;
+    }
+    for (; at < text.size(); ++at) {
+      if (!have(text[at])) return false;
     }
     return true;
   }
@@ -107,6 +113,8 @@ inline bool is_field_value(std::string_view text) {
   for (; at + 8 <= text.size(); at += 8) {
     if (detail::has_control(text.data() + at)) break;  // which may be a tab
   }
+  const bool last_too = at > 0 && text.size() - at < 8;
+  if (last_too && !detail::has_control(text.data() + text.size() - 8)) return true;
   for (; at < text.size(); ++at) {
     if (!is_field_byte(text[at])) return false;
   }
@@ -115,6 +123,7 @@ inline bool is_field_value(std::string_view text) {
 
 // `lower_case` must be in lower case.
 constexpr bool equals_ignoring_case(std::string_view text, std::string_view lower_case) {
+  if (text == lower_case) return true;
   if (text.size() != lower_case.size()) return false;
   for (std::size_t i = 0; i < text.size(); ++i) {
     if (lower(text[i]) != lower_case[i]) return false;

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "worker/python/constants.h"
+#include "worker/python/context_run.h"
 
 namespace mgr::python {
 namespace {
@@ -122,13 +123,11 @@ bool Dispatcher::take_step(PyObject* callback, Ref& context) {
 
 void Dispatcher::run_steps() {
   if (steps_.empty()) return;
-  const Constants& c = constants();
   std::vector<Step> steps = std::move(spare_steps_);
   steps.swap(steps_);
   for (const Step& step : steps) {
-    Ref done = Ref::take(
-        PyObject_CallMethodObjArgs(step.context.get(), c.run, step.callback.get(), nullptr));
-    if (done) continue;
+    PyObject* callback = step.callback.get();
+    if (run_in_context(step.context.get(), &callback, 1)) continue;
     Ref exception = take_exception();
     log_exception("asyncio", exception.get());
   }

@@ -1,8 +1,11 @@
 #include "worker/python/handle.h"
 
+#include <array>
 #include <cstddef>
+#include <vector>
 
 #include "worker/python/constants.h"
+#include "worker/python/context_run.h"
 
 namespace mgr::python {
 namespace {
@@ -105,23 +108,17 @@ bool take_methods_of_asyncio(PyObject* type) {
 
 // context.run(callback, *arguments)
 Ref run_in(PyObject* context, PyObject* callback, PyObject* arguments) {
-  const Constants& c = constants();
   const Py_ssize_t count = PyTuple_Size(arguments);
-  if (count == 0) {
-    return Ref::take(PyObject_CallMethodObjArgs(context, c.run, callback, nullptr));
+  std::array<PyObject*, 8> few;
+  std::vector<PyObject*> many;
+  PyObject** all = few.data();
+  if (static_cast<std::size_t>(count) >= few.size()) {
+    many.resize(static_cast<std::size_t>(count) + 1);
+    all = many.data();
   }
-  if (count == 1) {
-    return Ref::take(PyObject_CallMethodObjArgs(context, c.run, callback,
-                                                PyTuple_GetItem(arguments, 0), nullptr));
-  }
-  Ref method = Ref::take(PyObject_GetAttr(context, c.run));
-  Ref all = method ? Ref::take(PyTuple_New(count + 1)) : Ref();
-  if (!all) return {};
-  PyTuple_SetItem(all.get(), 0, Ref::borrow(callback).release());
-  for (Py_ssize_t i = 0; i < count; ++i) {
-    PyTuple_SetItem(all.get(), i + 1, Ref::borrow(PyTuple_GetItem(arguments, i)).release());
-  }
-  return Ref::take(PyObject_Call(method.get(), all.get(), nullptr));
+  all[0] = callback;
+  for (Py_ssize_t i = 0; i < count; ++i) all[i + 1] = PyTuple_GetItem(arguments, i);
+  return run_in_context(context, all, count + 1);
 }
 
 bool report(PyObject* handle) {

@@ -1,6 +1,9 @@
 // What receive() gives and send() takes: ASGI's HTTP messages (spec www.rst 2.4).
 
+#include <array>
 #include <cstring>
+#include <optional>
+#include <utility>
 
 #include "worker/python/constants.h"
 #include "worker/python/dispatcher.h"
@@ -12,9 +15,32 @@ namespace {
 
 using server::Exchange;
 
-bool is(PyObject* text, PyObject* constant) {
-  return text == constant || PyUnicode_Compare(text, constant) == 0;
-}
+enum class Kind { start, body };
+
+// Tells what a message's type says. The strings that did so last are remembered, as an application
+// sends the same objects again and again. Guarded by the GIL.
+class Kinds {
+ public:
+  std::optional<Kind> of(PyObject* type) {
+    for (std::size_t i = 0; i < last_.size(); ++i) {
+      if (type == last_[i]) return static_cast<Kind>(i);
+    }
+    if (!PyUnicode_Check(type)) return std::nullopt;
+    const Constants& c = constants();
+    const std::array names{c.http_response_start, c.http_response_body};
+    for (std::size_t i = 0; i < names.size(); ++i) {
+      if (PyUnicode_Compare(type, names[i]) != 0) continue;
+      Py_INCREF(type);
+      Py_XDECREF(std::exchange(last_[i], type));
+      return static_cast<Kind>(i);
+    }
+    return std::nullopt;
+  }
+
+ private:
+  std::array<PyObject*, 2> last_{};  // by Kind
+};
+Kinds kinds;
 
 // A contiguous block of bytes borrowed from bytes or from any other object with a buffer.
 class Block {
@@ -136,9 +162,13 @@ Request::Sent Request::send(PyObject* message) {
   }
   PyObject* type = required(message, c.type);
   if (!type) return Sent::failed;
-  if (PyUnicode_Check(type)) {
-    if (is(type, c.http_response_start)) return send_start(message);
-    if (is(type, c.http_response_body)) return send_body(message);
+  if (const auto kind = kinds.of(type)) {
+    switch (*kind) {
+      case Kind::start:
+        return send_start(message);
+      case Kind::body:
+        return send_body(message);
+    }
   }
   PyErr_Format(
       PyExc_RuntimeError,

@@ -8,6 +8,7 @@
 #include "worker/life/mold.h"
 #include "worker/life/signals.h"
 #include "worker/python/constants.h"
+#include "worker/python/context_run.h"
 #include "worker/python/module.h"
 #include "worker/python/worker_type.h"
 
@@ -26,7 +27,7 @@ MoldObject& as_mold(PyObject* self) {
 }
 
 PyObject* mold_new(PyTypeObject* type, PyObject*, PyObject*) {
-  if (!load_constants()) return nullptr;
+  if (!load_constants() || !load_context_run()) return nullptr;
   auto mold = worker::Mold::take();
   if (!mold) {
     PyErr_SetString(PyExc_RuntimeError, mold.error().message().c_str());

@@ -219,6 +219,7 @@ void Request::drop_waiter(PyObject* future) {
 }
 
 void Request::wake_all(std::vector<PyObject*>& waiters) {
+  if (waiters.empty()) return;
   const Constants& c = constants();
   std::vector<PyObject*> woken;
   woken.swap(waiters);
