@@ -2,19 +2,23 @@
 
 import os
 import socket
+import sys
 import threading
 
 from mgr_host import errors
 
 
 def snapshot():
-    return {"threads": set(threading.enumerate()), "descriptors": descriptors()}
+    return {"threads": set(threading.enumerate()), "nameless": set(nameless_threads()),
+            "descriptors": descriptors()}
 
 
 def since(before):
     """Phrases for people; empty where nothing was left."""
     found = [f"thread '{thread.name}'" for thread in threading.enumerate()
              if thread not in before["threads"]]
+    found += [f"thread without a name in {function}()"
+              for ident, function in nameless_threads().items() if ident not in before["nameless"]]
     for descriptor, target in sorted(descriptors().items()):
         if before["descriptors"].get(descriptor) == target:
             continue
@@ -24,6 +28,18 @@ def since(before):
             phrase = describe_socket(descriptor)
             if phrase:
                 found.append(phrase)
+    return found
+
+
+def nameless_threads():
+    """Those that `threading` does not know (_thread), and the function that each began with."""
+    known = {thread.ident for thread in threading.enumerate()}
+    found = {}
+    for ident, frame in sys._current_frames().items():
+        if ident not in known:
+            while frame.f_back is not None:
+                frame = frame.f_back
+            found[ident] = frame.f_code.co_qualname
     return found
 
 
