@@ -68,6 +68,12 @@ std::size_t hash_of(std::string_view text) {
   return hash ^ (hash >> 16);
 }
 
+// (host, port), or (path, None).
+Ref tuple_of(const server::Endpoint& endpoint) {
+  if (endpoint.is_unix) return Ref::take(Py_BuildValue("(sO)", endpoint.host.c_str(), Py_None));
+  return Ref::take(Py_BuildValue("(si)", endpoint.host.c_str(), endpoint.port));
+}
+
 bool set(PyObject* dict, PyObject* key, Ref value) {
   return value && PyDict_SetItem(dict, key, value.get()) == 0;
 }
@@ -91,19 +97,14 @@ PyObject* HeaderNames::get(std::string_view name) const {
   return bytes(name).release();
 }
 
-PyObject* EndpointTuples::get(const server::Endpoint* endpoint) {
-  if (!endpoint) return none();
-  Entry& entry = entries_[static_cast<unsigned>(endpoint->port) % entries_.size()];
-  const int port = endpoint->is_unix ? -2 : endpoint->port;
-  if (entry.tuple && entry.port == port && entry.host == endpoint->host)
-    return entry.tuple.new_ref();
-  Ref tuple = endpoint->is_unix
-                  ? Ref::take(Py_BuildValue("(sO)", endpoint->host.c_str(), Py_None))
-                  : Ref::take(Py_BuildValue("(si)", endpoint->host.c_str(), endpoint->port));
-  if (!tuple) return nullptr;
-  PyObject* result = tuple.new_ref();
-  entry = Entry{endpoint->host, port, std::move(tuple)};
-  return result;
+Ref ScopeBuilder::with_server(const server::Endpoint& server) {
+  Ref copy = Ref::take(PyDict_Copy(template_.get()));
+  if (!copy || !set(copy.get(), constants().server, tuple_of(server))) return {};
+  return copy;
+}
+
+Ref ScopeBuilder::client_of(const server::Endpoint* client) {
+  return Ref::borrow(client ? clients_.get(*client, tuple_of) : Py_None);
 }
 
 ScopeBuilder::ScopeBuilder(PyObject* state, std::string root_path)
@@ -118,9 +119,9 @@ ScopeBuilder::ScopeBuilder(PyObject* state, std::string root_path)
   if (!asgi_ || !root) return;
   template_ = Ref::take(Py_BuildValue(
       "{OOOOOOOOOOOOOOOOOOOOOOOOOOOO}", c.type, c.http, c.asgi, Py_None, c.http_version,
-      c.version_11, c.server, Py_None, c.client, Py_None, c.scheme, c.http, c.method, Py_None,
-      c.root_path, root.get(), c.path, Py_None, c.raw_path, Py_None, c.query_string, c.empty_bytes,
-      c.headers, Py_None, c.state, Py_None, c.extensions, Py_None));
+      c.version_11, c.server, Py_None, c.client, Py_None, c.scheme, c.http, c.method,
+      methods_[0].second, c.root_path, root.get(), c.path, Py_None, c.raw_path, Py_None,
+      c.query_string, c.empty_bytes, c.headers, Py_None, c.state, Py_None, c.extensions, Py_None));
 }
 
 Ref ScopeBuilder::method_of(std::string_view method) {
@@ -156,18 +157,24 @@ Ref ScopeBuilder::headers_of(const std::vector<server::HeaderField>& fields) {
 
 Ref ScopeBuilder::build(const server::Request& request) {
   const Constants& c = constants();
-  Ref scope = Ref::take(PyDict_Copy(template_.get()));
+  PyObject* base =
+      request.server
+          ? templates_.get(*request.server,
+                           [this](const server::Endpoint& server) { return with_server(server); })
+          : template_.get();
+  Ref scope = base ? Ref::take(PyDict_Copy(base)) : Ref();
   if (!scope) return scope;
   PyObject* dict = scope.get();
   bool ok = set(dict, c.asgi, Ref::take(PyDict_Copy(asgi_.get()))) &&
-            set(dict, c.method, method_of(request.method)) &&
             set(dict, c.path, path_of(request.raw_path)) &&
             set(dict, c.raw_path, bytes(request.raw_path)) &&
             set(dict, c.headers, headers_of(request.headers)) &&
-            set(dict, c.client, Ref::take(endpoints_.get(request.client))) &&
-            set(dict, c.server, Ref::take(endpoints_.get(request.server))) &&
+            set(dict, c.client, client_of(request.client)) &&
             set(dict, c.state, Ref::take(PyDict_Copy(state_.get()))) &&
             set(dict, c.extensions, Ref::take(PyDict_New()));
+  if (ok && request.method != methods_[0].first) {
+    ok = set(dict, c.method, method_of(request.method));
+  }
   if (ok && !request.query.empty()) ok = set(dict, c.query_string, bytes(request.query));
   if (ok && request.scheme == "https") ok = PyDict_SetItem(dict, c.scheme, c.https) == 0;
   if (ok && request.version == server::HttpVersion::http10) {

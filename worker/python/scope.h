@@ -26,17 +26,27 @@ class HeaderNames {
   std::array<Entry, kBuckets> entries_{};
 };
 
-// The tuples (host, port) of the peers last seen.
-class EndpointTuples {
+// What was made of the endpoints last seen.
+class ByEndpoint {
  public:
-  // A new reference: (host, port), (path, None) or None; null with an exception set.
-  PyObject* get(const server::Endpoint* endpoint);
+  // Borrowed, made by `make(endpoint)` if need be; null with an exception set.
+  template <typename Make>
+  PyObject* get(const server::Endpoint& endpoint, Make make) {
+    Entry& entry = entries_[static_cast<unsigned>(endpoint.port) % entries_.size()];
+    const int port = endpoint.is_unix ? kUnix : endpoint.port;
+    if (entry.made && entry.port == port && entry.host == endpoint.host) return entry.made.get();
+    Ref made = make(endpoint);
+    if (!made) return nullptr;
+    entry = Entry{endpoint.host, port, std::move(made)};
+    return entry.made.get();
+  }
 
  private:
+  static constexpr int kUnix = -2;
   struct Entry {
     std::string host;
     int port = -1;
-    Ref tuple;
+    Ref made;
   };
   std::array<Entry, 256> entries_;
 };
@@ -53,6 +63,8 @@ class ScopeBuilder {
   Ref build(const server::Request& request);
 
  private:
+  Ref with_server(const server::Endpoint& server);
+  Ref client_of(const server::Endpoint* client);
   Ref path_of(std::string_view raw_path);
   Ref method_of(std::string_view method);
   Ref headers_of(const std::vector<server::HeaderField>& fields);
@@ -60,9 +72,10 @@ class ScopeBuilder {
   Ref state_;
   std::string root_path_;
   Ref asgi_;
-  Ref template_;
+  Ref template_;  // of a GET by HTTP/1.1 without a query, to no server
   HeaderNames names_;
-  EndpointTuples endpoints_;
+  ByEndpoint templates_;  // the same, to the server that a request came to
+  ByEndpoint clients_;
   std::array<std::pair<std::string_view, PyObject*>, 7> methods_;
   std::string decoded_;
 };
