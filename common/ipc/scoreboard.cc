@@ -111,6 +111,12 @@ void count_duration(WorkerRecord& record, std::uint64_t duration_ns) {
   bump(record.duration_sum_ns, duration_ns);
 }
 
+std::uint64_t requests(const WorkerRecord& record) {
+  std::uint64_t sum = 0;
+  for (const auto& counter : record.requests) sum += value(counter);
+  return sum;
+}
+
 std::uint64_t busy_ns(const WorkerRecord& record, std::uint64_t now_ns) {
   const std::uint64_t ended = record.busy_ns.load(std::memory_order_acquire);
   return ended + present_run_ns(record, now_ns);

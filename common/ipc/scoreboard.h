@@ -99,6 +99,8 @@ void count_duration(WorkerRecord& record, std::uint64_t duration_ns);
 
 // ---- for readers, at any time
 
+// Requests that were answered, or given up.
+std::uint64_t requests(const WorkerRecord& record);
 // Time that the loop has been busy, with the present run. Never more than it was; less by a run for
 // the instant in which that ends.
 std::uint64_t busy_ns(const WorkerRecord& record, std::uint64_t now_ns);

@@ -53,6 +53,10 @@ struct Settings {
   std::chrono::milliseconds graceful_timeout{30000};
   std::chrono::milliseconds drain_delay{0};
   CrashBackoff crash_backoff;
+  int max_requests = 0;  // 0: off, as those below
+  int max_requests_jitter = 0;
+  std::chrono::milliseconds max_lifetime{0};
+  std::int64_t max_memory = 0;
 
   // HTTP
   std::chrono::milliseconds header_timeout{10000};

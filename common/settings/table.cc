@@ -120,6 +120,18 @@ std::vector<Setting> worker_settings() {
                        "First and longest pause before a worker that keeps dying "
                        "is started again; doubled each time."},
                       &Settings::crash_backoff),
+      integer_setting({"max_requests", g,
+                       "Requests that a worker answers before another takes its place; 0: any."},
+                      &Settings::max_requests, 0, 1'000'000'000),
+      integer_setting({"max_requests_jitter", g,
+                       "Most that is added to `max_requests`, at random for each worker, so that "
+                       "they are not replaced all at the same time."},
+                      &Settings::max_requests_jitter, 0, 1'000'000'000),
+      duration_setting({"max_lifetime", g, "Age at which another takes a worker's place; 0: any."},
+                       &Settings::max_lifetime, {0ms, 24h * 365}),
+      size_setting(
+          {"max_memory", g, "Resident memory at which another takes a worker's place; 0: any."},
+          &Settings::max_memory, 0, std::int64_t{1} << 50),
   };
 }
 

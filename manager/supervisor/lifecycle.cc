@@ -151,6 +151,7 @@ void Lifecycle::on_time() {
     }
     world_.kill(mold.pid, SIGKILL);
   }
+  look_at_usage();
   std::vector<WorkerId> late;
   for (auto& [id, worker] : workers_) {
     if (worker.deadline && *worker.deadline <= now) late.push_back(id);
@@ -173,6 +174,7 @@ void Lifecycle::step() {
   while (step_again_) {
     step_again_ = false;
     advance_changes();
+    begin_recycling();
     close_gaps();
     assign_sockets();
     finish_if_empty();
@@ -250,9 +252,14 @@ void Lifecycle::promote(Slot& slot) {
   assign_sockets();
   Worker* replaced = find(old);
   if (!replaced) return;
-  replaced->replaced_by = replaced->generation == find(slot.current)->generation
-                              ? RestartReason::restart
-                              : RestartReason::reload;
+  if (replaced->generation != find(slot.current)->generation) {
+    replaced->replaced_by = RestartReason::reload;
+  } else if (replaced->recycle) {
+    replaced->replaced_by = replaced->recycle->reason;
+    slot.last_exit = "recycled, " + replaced->recycle->why;
+  } else {
+    replaced->replaced_by = RestartReason::restart;
+  }
   const Reload* reload = active_reload();
   const Generation* generation = find_generation(replaced->generation);
   const bool may_return = reload && reload->step != Reload::Step::rolling_back && generation &&
@@ -346,6 +353,7 @@ void Lifecycle::arm() {
     }
     if (reload->step == Reload::Step::settling) at(reload->settle_until);
   }
+  at(next_look_at_usage());
   world_.wake_at(when);
 }
 

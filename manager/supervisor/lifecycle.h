@@ -13,6 +13,7 @@
 #include "common/base/log.h"
 #include "common/settings/settings.h"
 #include "manager/supervisor/backoff.h"
+#include "manager/supervisor/recycling.h"
 #include "manager/supervisor/restarts.h"
 #include "manager/supervisor/times.h"
 #include "manager/supervisor/worker_state.h"
@@ -82,6 +83,8 @@ struct Worker {
   std::int64_t oom_kills_before = -1;
   std::optional<RestartReason> replaced_by = {};  // reload or restart, once a successor serves
   std::optional<RestartReason> killed_for = {};   // by us, because its time was over
+  RecycleLimits limits = {};
+  std::optional<RecycleDue> recycle = {};  // a limit is reached: to be replaced
 };
 
 // A place for a worker. `wanted_epoch` and `wanted_generation` say which load should serve it; a
@@ -249,6 +252,11 @@ class Lifecycle {
   void mold_failed(Mold& mold, Failure failure);
   void release_mold(MoldId id);
 
+  // recycling.cc
+  void look_at_usage();
+  void begin_recycling();
+  Millis next_look_at_usage() const;
+
   // stopping.cc
   void fail_start(const Failure& failure);
   void begin_stopping(Stop kind);
@@ -292,6 +300,7 @@ class Lifecycle {
   int exit_status_ = 0;
   std::string last_words_;               // why the first start failed: the log's last line
   std::optional<Millis> stop_deadline_;  // end of drain_delay
+  Millis next_look_{0};                  // at what workers with limits have used
   std::map<int, Generation> generations_;
   std::map<MoldId, Mold> molds_;
   std::map<WorkerId, Worker> workers_;

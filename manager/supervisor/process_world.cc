@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include "manager/supervisor/mold_process.h"
+#include "manager/supervisor/process_info.h"
 
 namespace mgr::manager {
 namespace {
@@ -203,6 +204,18 @@ void ProcessWorld::return_record(int record) {
   if (record < 0) return;
   totals_.close(record, ipc::monotonic_ns());
   free_records_.push_back(record);
+}
+
+std::uint64_t ProcessWorld::requests_of(int record) {
+  return ipc::requests(scoreboard_.record(record));
+}
+
+std::uint64_t ProcessWorld::resident_bytes_of(pid_t pid) {
+  return resident_bytes(pid).value_or(0);
+}
+
+std::uint64_t ProcessWorld::random(std::uint64_t most) {
+  return std::uniform_int_distribution<std::uint64_t>(0, most)(random_);
 }
 
 std::int64_t ProcessWorld::oom_kills() {

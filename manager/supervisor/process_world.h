@@ -3,6 +3,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <random>
 #include <string>
 #include <vector>
 
@@ -85,6 +86,9 @@ class ProcessWorld final : public World {
   void stop_listening() override { listeners_.close(); }
   int take_record() override;
   void return_record(int record) override;
+  std::uint64_t requests_of(int record) override;
+  std::uint64_t resident_bytes_of(pid_t pid) override;
+  std::uint64_t random(std::uint64_t most) override;
   std::int64_t oom_kills() override;
   void leave(int exit_status) override;
 
@@ -102,6 +106,7 @@ class ProcessWorld final : public World {
   std::map<WorkerId, std::unique_ptr<Peer>> workers_;
   std::vector<int> free_records_;
   Stacks stacks_;
+  std::mt19937_64 random_{std::random_device()()};
 };
 
 }  // namespace mgr::manager

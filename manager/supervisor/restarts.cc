@@ -53,6 +53,12 @@ std::string_view to_string(RestartReason reason) {
       return "reload";
     case RestartReason::restart:
       return "restart";
+    case RestartReason::max_requests:
+      return "max_requests";
+    case RestartReason::max_lifetime:
+      return "max_lifetime";
+    case RestartReason::max_memory:
+      return "max_memory";
   }
   return "?";
 }

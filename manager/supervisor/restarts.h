@@ -20,8 +20,11 @@ enum class RestartReason {
   graceful_timeout,  // did not leave in time: killed
   reload,            // replaced by another generation, forth or back
   restart,           // replaced by mgr restart
+  max_requests,      // replaced because it had served so many requests,
+  max_lifetime,      // … lived so long,
+  max_memory,        // … or had grown so large
 };
-inline constexpr std::size_t kRestartReasons = 10;
+inline constexpr std::size_t kRestartReasons = 13;
 using RestartCounts = std::array<std::uint64_t, kRestartReasons>;
 
 // How a worker ended: in words, and what would be the reason for another.

@@ -23,12 +23,6 @@ std::uint64_t value(const ipc::WorkerRecord::Counter& counter) {
   return counter.load(std::memory_order_relaxed);
 }
 
-std::uint64_t requests(const ipc::WorkerRecord& record) {
-  std::uint64_t sum = 0;
-  for (const auto& counter : record.requests) sum += value(counter);
-  return sum;
-}
-
 }  // namespace
 
 Status::Status(std::string name, World& world, const Lifecycle& lifecycle,
@@ -110,7 +104,7 @@ Json Status::worker(const Slot& slot) {
     entry["generation"] = current->number;
     entry["state"] = to_string(lifecycle_.state_of(slot));
     entry["uptime_s"] = to_seconds(age);
-    entry["requests"] = requests(record);
+    entry["requests"] = ipc::requests(record);
     entry["in_flight"] = value(record.in_flight);
     entry["connections"] = value(record.connections);
     entry["busy"] = busy_.of(current->id, record, age);

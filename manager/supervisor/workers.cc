@@ -30,6 +30,8 @@ WorkerId Lifecycle::start_worker(int slot, int generation_key, std::uint64_t epo
   worker.started = world_.now();
   worker.deadline = world_.now() + generation->settings->boot_timeout;
   worker.oom_kills_before = world_.oom_kills();
+  worker.limits = recycle_limits(*generation->settings,
+                                 [this](std::uint64_t most) { return world_.random(most); });
   const ipc::Fork order{worker.id, slot, worker.record};
   if (auto asked = world_.fork_worker(generation->mold, order); !asked) {
     world_.return_record(worker.record);

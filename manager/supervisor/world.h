@@ -60,6 +60,12 @@ class World {
   // Takes a record of the scoreboard, zeroed; -1 when none is left.
   virtual int take_record() = 0;
   virtual void return_record(int record) = 0;
+  // Requests that the record's worker has answered.
+  virtual std::uint64_t requests_of(int record) = 0;
+  // Its resident set; 0 where it can't be read.
+  virtual std::uint64_t resident_bytes_of(pid_t pid) = 0;
+  // A number from 0 to `most`.
+  virtual std::uint64_t random(std::uint64_t most) = 0;
   // How many processes the kernel's OOM killer has killed so far (/proc/vmstat), -1 if unknown.
   virtual std::int64_t oom_kills() = 0;
 

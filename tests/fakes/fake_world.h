@@ -35,6 +35,9 @@ class FakeWorld final : public World {
   bool closed = false;
   std::optional<int> left;
   std::int64_t oom = 0;
+  std::map<int, std::uint64_t> requests;    // by record
+  std::map<pid_t, std::uint64_t> resident;  // bytes
+  std::deque<std::uint64_t> randoms;        // what random() gives next; then 0
   int slots_made = 0;
   // Errors to take.
   bool fail_mold = false;
@@ -100,6 +103,15 @@ class FakeWorld final : public World {
   void return_record(int record) override {
     CHECK(records.erase(record) == 1);
     ++records_free;
+  }
+  std::uint64_t requests_of(int record) override { return requests[record]; }
+  std::uint64_t resident_bytes_of(pid_t pid) override { return resident[pid]; }
+  std::uint64_t random(std::uint64_t most) override {
+    if (randoms.empty()) return 0;
+    const std::uint64_t number = randoms.front();
+    randoms.pop_front();
+    CHECK(number <= most);
+    return number;
   }
   std::int64_t oom_kills() override { return oom; }
   void leave(int exit_status) override { left = exit_status; }
