@@ -13,6 +13,7 @@
 #include <atomic>
 #include <cerrno>
 #include <cstdlib>
+#include <mutex>
 #include <nlohmann/json.hpp>
 
 namespace mgr {
@@ -85,6 +86,7 @@ std::string_view journal_prefix(int fd, LogLevel level) {
 }
 
 struct Log::Impl {
+  std::mutex mutex{};
   int fd;
   LogFormat format;
   LogLevel level;
@@ -184,6 +186,7 @@ std::uint64_t Log::dropped() const {
 
 void Log::write(LogLevel level, std::string_view message) const {
   if (!enabled(level)) return;
+  const std::lock_guard lock(impl_->mutex);
   if (impl_->dropped > 0) {
     const std::string lost =
         impl_->render(LogLevel::warning, fmt::format("{} log records were lost before this one: "

@@ -25,6 +25,7 @@ std::string_view journal_prefix(int fd, LogLevel level);
 // The write never waits: a record that the descriptor does not take at once is dropped and counted,
 // and the next one that goes through says how many were lost.
 // `who` names the writer in every record: "supervisor", "mold gen 3", "worker 0".
+// Any thread may write.
 // spdlog formats the records; it is included by log.cc alone.
 class Log {
  public:

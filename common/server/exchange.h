@@ -103,7 +103,9 @@ class Exchange {
   // the application are dropped (`Connection: close` is honoured). A body without Content-Length is
   // chunked for HTTP/1.1 and ends with the connection for 1.0. Server and Date are added unless the
   // application sets them. HEAD, 1xx, 204 and 304 never get a body.
-  virtual SendResult send_head(int status, std::span<const HeaderField> headers) = 0;
+  // `reason` takes the place of the standard phrase; its characters are those of a field value.
+  virtual SendResult send_head(int status, std::span<const HeaderField> headers,
+                               std::string_view reason = {}) = 0;
   // `more` false completes the response. Empty data with `more` sends the head at once.
   virtual SendResult send_body(std::string_view data, bool more) = 0;
   // As send_body() with `count` bytes of `file` from `offset`, without a copy through this process

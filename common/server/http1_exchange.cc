@@ -106,11 +106,12 @@ void Http1Exchange::want_body() {
   if (connection_ && state_ == State::none) connection_->send_continue();
 }
 
-Exchange::SendResult Http1Exchange::send_head(int status, std::span<const HeaderField> headers) {
+Exchange::SendResult Http1Exchange::send_head(int status, std::span<const HeaderField> headers,
+                                              std::string_view reason) {
   if (state_ == State::lost) return SendResult::closed;
   if (state_ != State::none) return SendResult::wrong_order;
   head_out_.clear();
-  const auto wanted = connection_->context().heads.append(head_out_, status, headers);
+  const auto wanted = connection_->context().heads.append(head_out_, status, headers, reason);
   if (!wanted) return SendResult::bad_head;
   wanted_ = *wanted;
   status_ = status;

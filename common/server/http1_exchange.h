@@ -35,7 +35,8 @@ class Http1Exchange final : public Exchange {
   void consume(std::size_t bytes) override;
   bool body_complete() const override { return body_complete_; }
   void want_body() override;
-  SendResult send_head(int status, std::span<const HeaderField> headers) override;
+  SendResult send_head(int status, std::span<const HeaderField> headers,
+                       std::string_view reason = {}) override;
   SendResult send_body(std::string_view data, bool more) override;
   SendResult send_file(UniqueFd file, std::uint64_t offset, std::uint64_t count,
                        bool more) override;

@@ -179,11 +179,12 @@ char* put_fields(char* to, std::span<const HeaderField> fields, ResponseFraming&
   return to;
 }
 
-char* put_status_line(char* to, int status) {
+char* put_status_line(char* to, int status, std::string_view reason) {
   const std::string_view line = status_line(status);
-  if (!line.empty()) return put(to, line);
+  if (!line.empty() && (reason.empty() || reason == reason_phrase(status))) return put(to, line);
   to = put(to, "HTTP/1.1 ");
-  return put(std::to_chars(to, to + 3, status).ptr, " \r\n");
+  to = put(std::to_chars(to, to + 3, status).ptr, " ");
+  return put(put(to, reason), "\r\n");
 }
 
 bool contains(std::span<const HeaderField> fields, std::string_view lower_case) {
@@ -237,15 +238,16 @@ std::string_view ResponseHeads::date() {
 }
 
 std::optional<ResponseFraming> ResponseHeads::append(std::string& out, int status,
-                                                     std::span<const HeaderField> fields) {
-  if (status < 100 || status > 999) return std::nullopt;
+                                                     std::span<const HeaderField> fields,
+                                                     std::string_view reason) {
+  if (status < 100 || status > 999 || !syntax::is_field_value(reason)) return std::nullopt;
   const std::size_t before = out.size();
-  std::size_t most = kLongestStatusLine + most_own_;
+  std::size_t most = kLongestStatusLine + reason.size() + most_own_;
   for (const HeaderField& field : fields) most += field.name.size() + field.value.size() + 4;
   out.resize(before + most);
   ResponseFraming framing;
   Own own;
-  char* to = put_status_line(out.data() + before, status);
+  char* to = put_status_line(out.data() + before, status, reason);
   to = put_fields(to, fields, framing, own);
   if (!to) {
     out.resize(before);

@@ -28,10 +28,12 @@ class ResponseHeads {
   explicit ResponseHeads(const ServerOptions& options);
 
   // Appends status line and fields, without framing and the empty line, to `out`.
-  // Nothing when status, a name or a value is not fit for HTTP, or Content-Length is malformed or
-  // repeated; `out` is then unchanged.
+  // An empty `reason` is the standard phrase.
+  // Nothing when status, reason, a name or a value is not fit for HTTP, or Content-Length is
+  // malformed or repeated; `out` is then unchanged.
   std::optional<ResponseFraming> append(std::string& out, int status,
-                                        std::span<const HeaderField> fields);
+                                        std::span<const HeaderField> fields,
+                                        std::string_view reason = {});
 
  private:
   std::string_view date();

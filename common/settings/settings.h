@@ -13,7 +13,7 @@
 
 namespace mgr {
 
-enum class Interface { automatic, asgi, asgi2, native };
+enum class Interface { automatic, asgi, asgi2, wsgi, native };
 enum class LifespanMode { automatic, on, off };
 enum class PreloadMode { automatic, on, off };
 enum class ForwardedFamily { off, x_forwarded, rfc7239 };
@@ -37,6 +37,7 @@ struct Settings {
   std::string env_file;
   std::string loop = "mgr";
   LifespanMode lifespan = LifespanMode::automatic;
+  int threads = 4;
   std::string root_path;
 
   // Listening

@@ -33,6 +33,7 @@ std::vector<Setting> application_settings() {
           {{"auto", Interface::automatic},
            {"asgi", Interface::asgi},
            {"asgi2", Interface::asgi2},
+           {"wsgi", Interface::wsgi},
            {"native", Interface::native}}),
       text_setting({"name", g,
                     "Name of this supervisor, by which `mgr -i NAME` finds it; empty: from "
@@ -62,9 +63,13 @@ std::vector<Setting> application_settings() {
                                  {{"auto", LifespanMode::automatic},
                                   {"on", LifespanMode::on},
                                   {"off", LifespanMode::off}}),
+      integer_setting({"threads", g,
+                       "Threads for WSGI requests in each worker; 1: on the loop's own thread, "
+                       "which is cheapest, for applications that hardly wait."},
+                      &Settings::threads, 1, 512),
       text_setting({"root_path", g,
-                    "ASGI `root_path`: the path that a proxy has taken off; it is put "
-                    "before `path` again."},
+                    "The path that a proxy has taken off: ASGI's `root_path`, put before `path` "
+                    "again; WSGI's `SCRIPT_NAME`."},
                    &Settings::root_path, "empty, or a path such as /api", check_root_path),
   };
 }

@@ -30,10 +30,13 @@ async def app(scope, receive, send):
     ("def make(): raise ValueError('in the factory')\n", "main:make()", "application",
      "ValueError: in the factory", "main.py"),
     ("def make(): return None\n", "main:make()", "application", "not callable", ""),
-    ("def app(environ, start_response): return []\n", "main:app", "application",
-     "is a WSGI application", ""),
-    ("class Flask:\n  def __call__(self, environ, start_response): return []\napp = Flask()\n",
-     "main:app", "application", "is a WSGI application", ""),
+    ("def app(*arguments): pass\n", "main:app", "application",
+     "main:app takes the arguments (*arguments); set `interface` to say how it is called", ""),
+    ("def app(environ, start_response, extra=1): return []\n", "main:app", "application",
+     "set `interface` to say how it is called: asgi (scope, receive, send)", ""),
+    ("def make(config=None): return None\n", "main:make", "application",
+     "for a factory write main:make(); set `interface`", ""),
+    ("app = dict.fromkeys\n", "main:app", "application", "set `interface` to say how it is called", ""),
 ])
 @pytest.mark.parametrize("load", [True, False], ids=["preload", "worker"])
 def test_an_application_that_cannot_be_loaded_is_reported(app, mold, load, text, name, stage, error,
@@ -71,6 +74,17 @@ def test_an_application_that_cannot_be_loaded_is_reported(app, mold, load, text,
     ("def app(scope): pass\n", "main:app", "asgi2"),
     ("class app:\n  def __init__(self, scope, receive, send): pass\n  def __await__(self): yield\n",
      "main:app", "asgi"),
+    ("def app(environ, start_response): return []\n", "main", "wsgi"),
+    ("class Flask:\n  def __call__(self, environ, start_response): return []\napp = Flask()\n",
+     "main:app", "wsgi"),
+    ("class app:\n  def __init__(self, environ, start_response): pass\n  def __iter__(self): yield b''\n",
+     "main:app", "wsgi"),
+    ("class A:\n  def app(self, environ, start_response): return []\na = A()\n", "main:a.app", "wsgi"),
+    ("import functools\ndef f(x, environ, start_response): return []\napp = functools.partial(f, 1)\n",
+     "main:app", "wsgi"),
+    ("def make():\n  def app(environ, start_response): return []\n  return app\n", "main:make()", "wsgi"),
+    ("import functools\ndef inner(environ, start_response): return []\n"
+     "@functools.wraps(inner)\ndef app(*a, **k): return inner(*a, **k)\n", "main:app", "wsgi"),
 ])
 def test_the_interface_is_detected(app, mold, text, name, interface):
     app(text)
@@ -80,6 +94,8 @@ def test_the_interface_is_detected(app, mold, text, name, interface):
 def test_interface_overrides_the_detection(app, mold):
     app("def app(environ, start_response): pass\n")
     assert mold(interface="asgi").loaded()["interface"] == "asgi"
+    app("def other(*arguments): pass\n", "other")
+    assert mold("other:other", interface="wsgi").loaded()["interface"] == "wsgi"
 
 
 def test_what_loading_left_open_is_named(app, mold, python):

@@ -92,6 +92,7 @@ Result<bool> is_native(const Settings& settings) {
                    " is no library; allowed: path/to/lib.so or path/to/lib.so:symbol");
     case Interface::asgi:
     case Interface::asgi2:
+    case Interface::wsgi:
       if (!library) return false;
       return Error("app: " + settings.app +
                    " is a library, which only the interfaces auto and native can serve");

@@ -2,6 +2,8 @@
 
 #include "worker/python/handle.h"
 #include "worker/python/request.h"
+#include "worker/python/wsgi_file.h"
+#include "worker/python/wsgi_input.h"
 
 namespace mgr::python {
 namespace {
@@ -22,7 +24,7 @@ PyModuleDef definition = {
 
 bool make_errors(PyObject* module) {
   disconnected_error = PyErr_NewExceptionWithDoc(
-      "_mgr_core.ClientDisconnected", "Raised by send() once the client is gone (ASGI 2.4).",
+      "_mgr_core.ClientDisconnected", "The client is gone: raised by send() (ASGI 2.4), and by wsgi.input and write().",
       PyExc_ConnectionError, nullptr);
   if (!disconnected_error) return false;
   Py_INCREF(disconnected_error);
@@ -43,7 +45,7 @@ extern "C" __attribute__((visibility("default"))) PyObject* PyInit__mgr_core() {
   if (!module) return nullptr;
   PyObject* m = module.get();
   if (!make_errors(m) || !make_handle_type(m) || !Request::make_types(m) || !make_mold_type(m) ||
-      !make_worker_type(m)) {
+      !make_worker_type(m) || !make_wsgi_input_type(m) || !make_file_wrapper_type(m)) {
     return nullptr;
   }
   return module.release();

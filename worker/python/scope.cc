@@ -2,71 +2,10 @@
 
 #include "common/server/percent.h"
 #include "worker/python/constants.h"
+#include "worker/python/header_names.h"
 
 namespace mgr::python {
 namespace {
-
-constexpr std::string_view kCommonNames[] = {"accept",
-                                             "accept-charset",
-                                             "accept-encoding",
-                                             "accept-language",
-                                             "authorization",
-                                             "cache-control",
-                                             "connection",
-                                             "content-encoding",
-                                             "content-length",
-                                             "content-type",
-                                             "cookie",
-                                             "date",
-                                             "dnt",
-                                             "expect",
-                                             "forwarded",
-                                             "from",
-                                             "host",
-                                             "if-match",
-                                             "if-modified-since",
-                                             "if-none-match",
-                                             "if-range",
-                                             "if-unmodified-since",
-                                             "keep-alive",
-                                             "origin",
-                                             "pragma",
-                                             "priority",
-                                             "proxy-authorization",
-                                             "range",
-                                             "referer",
-                                             "sec-ch-ua",
-                                             "sec-ch-ua-mobile",
-                                             "sec-ch-ua-platform",
-                                             "sec-fetch-dest",
-                                             "sec-fetch-mode",
-                                             "sec-fetch-site",
-                                             "sec-fetch-user",
-                                             "te",
-                                             "traceparent",
-                                             "tracestate",
-                                             "trailer",
-                                             "transfer-encoding",
-                                             "upgrade",
-                                             "upgrade-insecure-requests",
-                                             "user-agent",
-                                             "via",
-                                             "x-api-key",
-                                             "x-correlation-id",
-                                             "x-csrf-token",
-                                             "x-forwarded-for",
-                                             "x-forwarded-host",
-                                             "x-forwarded-port",
-                                             "x-forwarded-proto",
-                                             "x-real-ip",
-                                             "x-request-id",
-                                             "x-requested-with"};
-
-std::size_t hash_of(std::string_view text) {
-  std::uint32_t hash = 2166136261u;
-  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 16777619u;
-  return hash ^ (hash >> 16);
-}
 
 // (host, port), or (path, None).
 Ref tuple_of(const server::Endpoint& endpoint) {
@@ -81,15 +20,16 @@ bool set(PyObject* dict, PyObject* key, Ref value) {
 }  // namespace
 
 HeaderNames::HeaderNames() {
-  for (const std::string_view name : kCommonNames) {
-    std::size_t at = hash_of(name) % kBuckets;
+  for (const std::string_view name : kCommonHeaderNames) {
+    std::size_t at = hash_of_name(name) % kBuckets;
     while (entries_[at].bytes) at = (at + 1) % kBuckets;
     entries_[at] = {name, bytes(name).release()};
   }
 }
 
 PyObject* HeaderNames::get(std::string_view name) const {
-  for (std::size_t at = hash_of(name) % kBuckets; entries_[at].bytes; at = (at + 1) % kBuckets) {
+  for (std::size_t at = hash_of_name(name) % kBuckets; entries_[at].bytes;
+       at = (at + 1) % kBuckets) {
     if (entries_[at].name != name) continue;
     Py_INCREF(entries_[at].bytes);
     return entries_[at].bytes;

@@ -17,6 +17,8 @@
 #include "worker/python/module.h"
 #include "worker/python/stacks.h"
 #include "worker/python/task_set.h"
+#include "worker/python/wsgi_file.h"
+#include "worker/python/wsgi_host.h"
 
 namespace mgr::python {
 namespace {
@@ -27,6 +29,25 @@ using std::chrono::steady_clock;
 // asyncio's own limit of one wait.
 constexpr double kLongestWait = 24 * 3600;
 
+// The server and the worker's life know one host, and which one it is to be is known only when the
+// application is loaded.
+class HostSwitch final : public server::Application, public worker::Host {
+ public:
+  template <typename To>
+  void lead_to(To& host) {
+    application_ = &host;
+    host_ = &host;
+  }
+  void on_request(server::Exchange& exchange) noexcept override {
+    application_->on_request(exchange);
+  }
+  void on_leave(worker::Leave how) noexcept override { host_->on_leave(how); }
+
+ private:
+  server::Application* application_ = nullptr;
+  worker::Host* host_ = nullptr;
+};
+
 struct Parts {
   worker::Mold& mold;
   worker::Identity identity;
@@ -34,6 +55,8 @@ struct Parts {
   Log log;
   Dispatcher dispatcher;
   LoopCore loop_core{dispatcher};
+  WsgiHost wsgi_host{log};
+  HostSwitch host;
   std::optional<worker::Worker> worker;
   std::optional<worker::SignalDispositions> dispositions;
 
@@ -42,7 +65,9 @@ struct Parts {
         identity(std::move(who)),
         slot(identity.slot),
         log(worker::log_for(from.settings(), "worker " + std::to_string(slot))),
-        dispatcher(log) {}
+        dispatcher(log) {
+    host.lead_to(dispatcher);
+  }
 };
 
 struct WorkerObject {
@@ -71,8 +96,8 @@ PyObject* worker_open(PyObject* self, PyObject* on_leave) {
     return nullptr;
   }
   ipc::WorkerRecord& record = parts.mold.scoreboard().record(parts.identity.record);
-  parts.worker.emplace(std::move(parts.identity), parts.mold.settings(), parts.dispatcher,
-                       parts.dispatcher, record, parts.log);
+  parts.worker.emplace(std::move(parts.identity), parts.mold.settings(), parts.host, parts.host,
+                       record, parts.log);
   parts.dispatcher.attach(*parts.worker, Ref::borrow(on_leave));
   parts.loop_core.attach(*parts.worker);
   parts.dispositions.emplace();
@@ -106,6 +131,44 @@ PyObject* worker_host(PyObject* self, PyObject* args) {
     callables.step_type = Ref::borrow(step_type);
   }
   return parts.dispatcher.open(std::move(callables)) ? none() : nullptr;
+}
+
+PyObject* worker_host_wsgi(PyObject* self, PyObject* args) {
+  worker::Worker* worker = opened(self);
+  PyObject* application;
+  PyObject* log_exception;
+  PyObject* sendable;
+  PyObject* wsgi_errors;
+  int threads;
+  int signals_fd;
+  if (!worker || !PyArg_ParseTuple(args, "OOOOii", &application, &log_exception, &sendable,
+                                   &wsgi_errors, &threads, &signals_fd)) {
+    return nullptr;
+  }
+  Parts& parts = parts_of(self);
+  parts.host.lead_to(parts.wsgi_host);
+  WsgiHost::Callables callables{Ref::borrow(application), Ref::borrow(log_exception),
+                                Ref::borrow(sendable)};
+  const EnvironBuilder::Fixed fixed{wsgi_errors, file_wrapper_type(), threads > 1,
+                                    parts.mold.settings().root_path};
+  const bool opened = parts.wsgi_host.open(*worker, std::move(callables), fixed,
+                                           static_cast<std::size_t>(threads), signals_fd);
+  return opened ? none() : nullptr;
+}
+
+PyObject* worker_serve_wsgi(PyObject* self, PyObject*) {
+  return opened(self) ? parts_of(self).wsgi_host.serve() : nullptr;
+}
+
+PyObject* worker_run_requests(PyObject* self, PyObject* number) {
+  const long value = PyLong_AsLong(number);
+  if (value == -1 && PyErr_Occurred()) return nullptr;
+  return parts_of(self).wsgi_host.run_requests(static_cast<std::size_t>(value));
+}
+
+PyObject* worker_stop_requests(PyObject* self, PyObject*) {
+  parts_of(self).wsgi_host.stop();
+  return none();
 }
 
 bool to_timeout(PyObject* object, std::optional<milliseconds>& timeout) {
@@ -260,6 +323,14 @@ PyMethodDef worker_methods[] = {
      "open(on_leave): makes loop, server and channel. on_leave('shut_down' | 'cut' | 'now')"},
     {"host", worker_host, METH_VARARGS,
      "host(application, loop, log_exception, state, double_callable, eager, step_type or None)"},
+    {"host_wsgi", worker_host_wsgi, METH_VARARGS,
+     "host_wsgi(application, log_exception, sendable, errors, threads, signals_fd): instead of "
+     "host() and all that belongs to asyncio"},
+    {"serve_wsgi", worker_serve_wsgi, METH_NOARGS,
+     "serve_wsgi(): serves until the worker is to leave: 'shut_down', 'cut' or 'now'"},
+    {"run_requests", worker_run_requests, METH_O,
+     "run_requests(number): what a thread of the pool does until stop_requests()"},
+    {"stop_requests", worker_stop_requests, METH_NOARGS, "stop_requests()"},
     {"select", worker_select, METH_O,
      "select(seconds or None): turns the worker's loop, starts and wakes tasks; True: the watched "
      "descriptor is readable"},

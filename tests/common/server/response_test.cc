@@ -38,6 +38,22 @@ TEST_F(Responses, one_body_without_a_length_gets_its_length) {
   EXPECT_EQ(response.body, "abc");
 }
 
+TEST_F(Responses, a_reason_of_the_application_takes_the_place_of_the_standard_one) {
+  std::string reason;
+  serve([&](Exchange& exchange) {
+    EXPECT_EQ(exchange.send_head(200, {}, "no\r\nX: y"), SendResult::bad_head);
+    EXPECT_EQ(exchange.send_head(200, {}, reason), SendResult::sent);
+    exchange.send_body("", false);
+  });
+  for (const char* text : {"Very well", "", "OK"}) {
+    reason = text;
+    Client client = connect();
+    client.send(kGet);
+    const std::string expected = reason.empty() ? "OK" : reason;
+    EXPECT_TRUE(client.response().head.starts_with("HTTP/1.1 200 " + expected + "\r\n"));
+  }
+}
+
 TEST_F(Responses, a_streamed_body_is_chunked_and_the_connection_stays) {
   serve([](Exchange& exchange) {
     exchange.send_head(200, {});

@@ -36,6 +36,7 @@ TEST(Table, has_exactly_the_settings_that_the_program_acts_on) {
                                           "env_file",
                                           "loop",
                                           "lifespan",
+                                          "threads",
                                           "root_path",
                                           "bind",
                                           "backlog",
@@ -131,6 +132,9 @@ TEST(Table, refuses_values_out_of_range) {
   EXPECT_FALSE(takes("keep_alive", "0"));
   EXPECT_FALSE(takes("keep_alive", "25h"));
   EXPECT_FALSE(takes("backlog", "0"));
+  EXPECT_EQ(problem("threads", "0"), "'0' is out of range; allowed: 1 to 512");
+  EXPECT_FALSE(takes("threads", "513"));
+  EXPECT_TRUE(takes("threads", "512"));
   EXPECT_FALSE(takes("socket_mode", "1777"));
   EXPECT_FALSE(takes("limit_header_size", "1g"));
   EXPECT_TRUE(takes("min_ready", "0"));
@@ -139,11 +143,11 @@ TEST(Table, refuses_values_out_of_range) {
 
 TEST(Table, accepts_no_value_that_the_program_does_not_act_on) {
   EXPECT_FALSE(takes("loop", "uvloop"));
-  EXPECT_FALSE(takes("interface", "wsgi"));
+  EXPECT_FALSE(takes("interface", "uwsgi"));
   EXPECT_FALSE(takes("access_log_format", "json"));
   EXPECT_FALSE(takes("log_level", "trace"));
-  EXPECT_EQ(problem("interface", "wsgi"),
-            "'wsgi' is not known; allowed: auto, asgi, asgi2 or native");
+  EXPECT_EQ(problem("interface", "uwsgi"),
+            "'uwsgi' is not known; allowed: auto, asgi, asgi2, wsgi or native");
 }
 
 TEST(Table, on_and_off_survive_tools_that_rewrite_them) {

@@ -22,7 +22,7 @@ class Failure(Exception):
 class Application:
     def __init__(self, call, interface):
         self.call = call
-        self.interface = interface  # "asgi", "asgi2"
+        self.interface = interface  # "asgi", "asgi2", "wsgi"
 
     @property
     def double_callable(self):
@@ -97,26 +97,20 @@ def describe(found):
 
 
 def interface_of(found, where, interface):
-    if interface != "auto":
-        return interface
-    detected = detect(found)
-    if detected == "wsgi":
-        raise Failure("application", f"{where} is a WSGI application, and this version serves ASGI "
-                                     "only (`interface` overrides the detection)")
-    return detected
+    return detect(found, where) if interface == "auto" else interface
 
 
-def detect(found):
+def detect(found, where):
     """As asgiref.compatibility does, and by the number of arguments where that says nothing."""
     if getattr(found, "_asgi_single_callable", False):
         return "asgi"
     if getattr(found, "_asgi_double_callable", False):
         return "asgi2"
     if inspect.isclass(found):
-        return "asgi" if hasattr(found, "__await__") else by_arguments(found)
+        return "asgi" if hasattr(found, "__await__") else by_arguments(found, where)
     if is_coroutine_function(found) or is_coroutine_function(getattr(found, "__call__", None)):
         return "asgi"
-    return by_arguments(found)
+    return by_arguments(found, where)
 
 
 def is_coroutine_function(function):
@@ -128,15 +122,32 @@ def is_coroutine_function(function):
     return inspect.iscoroutinefunction(call)
 
 
-def by_arguments(found):
+INTERFACES = {"asgi": "scope, receive, send", "asgi2": "scope", "wsgi": "environ, start_response"}
+
+
+def by_arguments(found, where):
+    """By how many positional arguments it can be called with, where that is one of 1, 2 and 3."""
     try:
         signature = inspect.signature(found)
     except (TypeError, ValueError):
-        return "asgi"
-    for count, interface in ((3, "asgi"), (2, "wsgi"), (1, "asgi2")):
-        try:
-            signature.bind(*range(count))
-        except TypeError:
-            continue
-        return interface
-    return "asgi"
+        raise ambiguous(where, "does not tell which arguments it takes") from None
+    if accepts(signature, 0) and not accepts(signature, 3):
+        raise ambiguous(where, f"can be called without arguments: for a factory write {where}()")
+    fitting = [name for name, count in (("asgi", 3), ("wsgi", 2), ("asgi2", 1))
+               if accepts(signature, count)]
+    if len(fitting) == 1:
+        return fitting[0]
+    raise ambiguous(where, f"takes the arguments {signature}")
+
+
+def accepts(signature, count):
+    try:
+        signature.bind(*range(count))
+    except TypeError:
+        return False
+    return True
+
+
+def ambiguous(where, why):
+    forms = " or ".join(f"{name} ({arguments})" for name, arguments in INTERFACES.items())
+    return Failure("application", f"{where} {why}; set `interface` to say how it is called: {forms}")

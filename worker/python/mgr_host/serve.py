@@ -6,7 +6,7 @@ import os
 import threading
 import time
 
-from mgr_host import errors, load
+from mgr_host import errors, load, wsgi
 from mgr_host.lifespan import Lifespan, StartupFailed
 from mgr_host.loop import EAGER_TASKS, MgrLoop, task_step_type
 from mgr_host.stacks import Stacks
@@ -52,6 +52,11 @@ class Life:
             except load.Failure as failure:
                 self.worker.boot_failed(failure.stage, failure.error, failure.traceback, 4)
                 return 4
+        if self.application.interface == "wsgi":
+            self.stacks.watch(None)
+            self.close_loop()  # an application may run loops of its own on this thread
+            return wsgi.serve(self.worker, self.application.call, self.settings["threads"],
+                              self.log_exception)
         try:
             return self.loop.run_until_complete(self.serve())
         finally:

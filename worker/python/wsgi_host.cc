@@ -1,0 +1,277 @@
+#include "worker/python/wsgi_host.h"
+
+#include <pthread.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "worker/python/wsgi_run.h"
+
+namespace mgr::python {
+namespace {
+
+constexpr std::size_t kMostSpare = 256;
+
+const char* name_of(worker::Leave how) {
+  switch (how) {
+    case worker::Leave::shut_down:
+      return "shut_down";
+    case worker::Leave::cut:
+      return "cut";
+    case worker::Leave::now:
+      return "now";
+  }
+  return "now";
+}
+
+void drain_socket(int fd) {
+  char buffer[64];
+  while (::recv(fd, buffer, sizeof buffer, MSG_DONTWAIT) > 0) {
+  }
+}
+
+}  // namespace
+
+bool WsgiHost::open(worker::Worker& worker, Callables callables, const EnvironBuilder::Fixed& fixed,
+                    std::size_t threads, int signals_fd) {
+  worker_ = &worker;
+  callables_ = std::move(callables);
+  for (std::size_t i = 0; i < threads; ++i) threads_.push_back(std::make_unique<Thread>());
+  signals_.emplace(worker.loop(), signals_fd, [this, signals_fd](int, int) {
+    drain_socket(signals_fd);
+    worker_->wake();
+  });
+  signals_->start(FdWatcher::kReadable);
+  wakeup_.emplace(worker.loop(), [this] { attend_marked(); });
+  return environs_.open(fixed);
+}
+
+void WsgiHost::log_exception(const std::string& line, PyObject* exception) {
+  Ref text = string(line);
+  Ref done = text && exception
+                 ? Ref::take(PyObject_CallFunctionObjArgs(callables_.log_exception.get(),
+                                                          text.get(), exception, nullptr))
+                 : Ref();
+  if (done) return;
+  PyErr_Clear();
+  log_.error("{}: the application failed, and its exception could not be printed", line);
+}
+
+// ---- the loop's side
+
+void WsgiHost::on_request(server::Exchange& exchange) noexcept {
+  WsgiCall* call = nullptr;
+  {
+    const auto held = lock();
+    if (!spare_.empty()) {
+      call = spare_.back();
+      spare_.pop_back();
+    }
+  }
+  if (!call) call = new WsgiCall(*this);
+  call->hold();
+  call->begin(exchange);
+}
+
+void WsgiHost::on_leave(worker::Leave how) noexcept {
+  leave_ = how;
+}
+
+void WsgiHost::enqueue(WsgiCall& call) {
+  const auto held = lock();
+  queue_.push_back(&call);
+  if (is_direct()) {
+    worker_->wake();
+  } else {
+    wake_one();
+  }
+}
+
+void WsgiHost::close_later(WsgiCall& call) {
+  threads_[call.thread_]->closing.push_back(&call);
+  if (is_direct()) {
+    worker_->wake();
+  } else if (threads_[call.thread_]->waits) {
+    wake(call.thread_);
+  }
+}
+
+void WsgiHost::attend_later(WsgiCall& call) {
+  {
+    const auto held = lock();
+    if (std::exchange(call.marked_, true)) return;
+    call.hold();
+    marked_.push_back(&call);
+    if (marked_.size() > 1) return;
+  }
+  if (is_direct()) {
+    worker_->wake();
+  } else {
+    wakeup_->send();
+  }
+}
+
+void WsgiHost::attend_marked() {
+  {
+    const auto held = lock();
+    attended_.swap(marked_);
+    for (WsgiCall* call : attended_) call->marked_ = false;
+  }
+  for (WsgiCall* call : attended_) {
+    call->attend();
+    call->drop();
+  }
+  attended_.clear();
+}
+
+void WsgiHost::told() {
+  if (turning_) worker_->wake();
+}
+
+void WsgiHost::give_back(WsgiCall& call) {
+  const auto held = lock();
+  if (spare_.size() < kMostSpare) {
+    spare_.push_back(&call);
+  } else {
+    delete &call;
+  }
+}
+
+// ---- the loop's thread
+
+bool WsgiHost::turn() {
+  turning_ = true;
+  const bool ok = run_loop();
+  turning_ = false;
+  return ok;
+}
+
+bool WsgiHost::run_loop() {
+  Py_BEGIN_ALLOW_THREADS;
+  worker_->run(std::nullopt);
+  Py_END_ALLOW_THREADS;
+  return PyErr_CheckSignals() == 0;
+}
+
+PyObject* WsgiHost::serve() {
+  while (!leave_) {
+    if (is_direct() && !run_directly()) return nullptr;
+    if (leave_) break;
+    if (!run_loop()) return nullptr;
+  }
+  if (is_direct() && !run_directly()) return nullptr;  // what was cut is closed
+  return PyUnicode_FromString(name_of(*leave_));
+}
+
+bool WsgiHost::run_directly() {
+  if (!marked_.empty()) attend_marked();
+  // What comes meanwhile has the loop's next turn before it.
+  for (std::size_t left = queue_.size() + threads_[0]->closing.size(); left > 0; --left) {
+    WsgiCall* call = nullptr;
+    switch (take(0, call)) {
+      case Job::run:
+        run(*call, 0);
+        break;
+      case Job::close:
+        close_lent(*this, *call);
+        break;
+      case Job::none:
+      case Job::stop:
+        return true;
+    }
+  }
+  if (!queue_.empty() || !marked_.empty() || !threads_[0]->closing.empty()) worker_->wake();
+  return true;
+}
+
+// ---- the pool
+
+// With the lock.
+void WsgiHost::wake(std::size_t number) {
+  Thread& thread = *threads_[number];
+  std::erase(idle_, number);
+  thread.waits = false;
+  thread.wanted.notify_one();
+}
+
+// With the lock. At most one thread is on its way: it wakes the next if there is more to do.
+void WsgiHost::wake_one() {
+  if (waking_ || idle_.empty()) return;
+  const std::size_t number = idle_.back();
+  waking_ = threads_[number]->called = true;
+  wake(number);
+}
+
+WsgiHost::Job WsgiHost::take(std::size_t number, WsgiCall*& call) {
+  const auto held = lock();
+  Thread& thread = *threads_[number];
+  if (std::exchange(thread.called, false)) waking_ = false;
+  if (!thread.closing.empty()) {
+    call = thread.closing.front();
+    thread.closing.pop_front();
+    return Job::close;
+  }
+  if (stopping_) return Job::stop;
+  if (queue_.empty()) {
+    if (!is_direct()) {
+      thread.waits = true;
+      idle_.push_back(number);
+    }
+    return Job::none;
+  }
+  call = queue_.front();
+  queue_.pop_front();
+  call->thread_ = number;
+  if (!queue_.empty() && !is_direct()) wake_one();
+  return Job::run;
+}
+
+void WsgiHost::wait_for_work(std::size_t number) {
+  Thread& thread = *threads_[number];
+  Py_BEGIN_ALLOW_THREADS;
+  {
+    auto held = lock();
+    thread.wanted.wait(held, [&] { return !thread.waits; });
+  }
+  Py_END_ALLOW_THREADS;
+}
+
+PyObject* WsgiHost::run_requests(std::size_t number) {
+  if (number >= threads_.size()) {
+    PyErr_SetString(PyExc_ValueError, "no such thread");
+    return nullptr;
+  }
+  pthread_setname_np(pthread_self(), ("mgr wsgi " + std::to_string(number)).c_str());
+  for (;;) {
+    WsgiCall* call = nullptr;
+    switch (take(number, call)) {
+      case Job::none:
+        wait_for_work(number);
+        break;
+      case Job::run:
+        run(*call, number);
+        break;
+      case Job::close:
+        close_lent(*this, *call);
+        break;
+      case Job::stop:
+        return none();
+    }
+  }
+}
+
+void WsgiHost::stop() {
+  const auto held = lock();
+  stopping_ = true;
+  while (!idle_.empty()) wake(idle_.back());
+}
+
+void WsgiHost::run(WsgiCall& call, std::size_t number) {
+  call.thread_ = number;
+  // Nobody waits for the answer any more.
+  if (call.lost()) return call.finish();
+  run_call(*this, call);
+}
+
+}  // namespace mgr::python
