@@ -117,6 +117,13 @@ class Exchange {
   // A file that ends early or can't be read ends the connection: too_short, or on_disconnect().
   virtual SendResult send_file(UniqueFd file, std::uint64_t offset, std::uint64_t count,
                                bool more) = 0;
+  // An informational response (RFC 9110 15.2; `status` in 102..199) ahead of the response. Dropped
+  // once something of the response is on its way, and for a client of HTTP/1.0.
+  virtual SendResult send_interim(int status, std::span<const HeaderField> headers) = 0;
+  // Completes a response whose last part went out with `more`, with trailer fields (RFC 9110 6.5);
+  // `more`: further ones follow. They go out where the body is chunked and the client says
+  // `TE: trailers`, else they are dropped; fields that frame a message always are.
+  virtual SendResult send_trailers(std::span<const HeaderField> fields, bool more) = 0;
   virtual bool head_sent() const = 0;     // send_head() was called
   virtual bool head_flushed() const = 0;  // something of it is on its way: too late for a 500
   virtual bool response_complete() const = 0;

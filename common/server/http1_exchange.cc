@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "common/server/http1_connection.h"
+#include "common/server/syntax.h"
 
 namespace mgr::server {
 namespace {
@@ -208,6 +209,54 @@ Exchange::SendResult Http1Exchange::put(std::string_view data, bool more) {
     return SendResult::closed;
   }
   if (!more) return finish(SendResult::sent);
+  return sent_or_full();
+}
+
+Exchange::SendResult Http1Exchange::send_interim(int status, std::span<const HeaderField> headers) {
+  if (state_ == State::lost) return SendResult::closed;
+  if (state_ == State::complete) return SendResult::wrong_order;
+  std::string out;
+  if (!connection_->context().heads.append_interim(out, status, headers)) {
+    return SendResult::bad_head;
+  }
+  if (head_flushed_ || request_.version == HttpVersion::http10) return SendResult::sent;
+  iovec whole = part(out);
+  if (connection_->write({&whole, 1}) == Socket::Status::lost) {
+    connection_->lost();
+    return SendResult::closed;
+  }
+  return sent_or_full();
+}
+
+// RFC 9110 6.5.1: a recipient may merge or drop them, and only one that says so keeps them.
+bool Http1Exchange::takes_trailers() const {
+  if (framing_ != Framing::chunked) return false;
+  for (const HeaderField& field : request_.headers) {
+    if (field.name != "te") continue;
+    std::string_view codings = field.value;
+    while (!codings.empty()) {
+      if (syntax::equals_ignoring_case(syntax::next_element(codings), "trailers")) return true;
+    }
+  }
+  return false;
+}
+
+Exchange::SendResult Http1Exchange::send_trailers(std::span<const HeaderField> fields, bool more) {
+  if (state_ == State::lost) return SendResult::closed;
+  if (state_ != State::flowing || sending_file()) return SendResult::wrong_order;
+  if (!std::exchange(trailing_, true)) head_out_.clear();
+  if (!ResponseHeads::append_trailers(head_out_, fields)) return SendResult::bad_head;
+  if (more) return SendResult::sent;
+  if (!takes_trailers()) return send_body({}, false);
+  std::array<iovec, 3> parts{part("0\r\n"), part(head_out_), part("\r\n")};
+  if (connection_->write(parts) == Socket::Status::lost) {
+    connection_->lost();
+    return SendResult::closed;
+  }
+  return finish(SendResult::sent);
+}
+
+Exchange::SendResult Http1Exchange::sent_or_full() {
   if (connection_->unsent() <= kHighWater) return SendResult::sent;
   wants_drain_ = true;
   return SendResult::full;
@@ -366,7 +415,7 @@ void Http1Exchange::recycle() {
   empty(head_out_);
   wanted_ = {};
   length_ = body_sent_ = 0;
-  head_flushed_ = keep_alive_ = closing_ = wants_drain_ = false;
+  head_flushed_ = keep_alive_ = closing_ = wants_drain_ = trailing_ = false;
   file_ = File::none;
 }
 

@@ -40,6 +40,8 @@ class Http1Exchange final : public Exchange {
   SendResult send_body(std::string_view data, bool more) override;
   SendResult send_file(UniqueFd file, std::uint64_t offset, std::uint64_t count,
                        bool more) override;
+  SendResult send_interim(int status, std::span<const HeaderField> headers) override;
+  SendResult send_trailers(std::span<const HeaderField> fields, bool more) override;
   bool head_sent() const override { return state_ != State::none && status_ != 0; }
   bool head_flushed() const override { return head_flushed_; }
   bool response_complete() const override { return state_ == State::complete; }
@@ -83,12 +85,14 @@ class Http1Exchange final : public Exchange {
   void apply_claim(const ForwardedPolicy& policy);
   void replace_host(std::string_view host, int port);
   bool bodyless() const;
+  bool takes_trailers() const;
   void frame_head(std::uint64_t size, bool more);
   SendResult put(std::string_view data, bool more);
   SendResult put_file(UniqueFd file, std::uint64_t offset, std::uint64_t count, bool more);
   SendResult end_of_file();
   std::optional<std::uint64_t> length_left() const;
   SendResult contradict_length(SendResult how);
+  SendResult sent_or_full();
   SendResult finish(SendResult result);
 
   ExchangePool& pool_;
@@ -108,7 +112,7 @@ class Http1Exchange final : public Exchange {
   State state_ = State::none;
   Framing framing_ = Framing::none;
   int status_ = 0;
-  std::string head_out_;
+  std::string head_out_;  // then the trailer fields
   ResponseFraming wanted_;
   std::uint64_t length_ = 0;  // of the body, with Framing::length
   std::uint64_t body_sent_ = 0;
@@ -117,6 +121,7 @@ class Http1Exchange final : public Exchange {
   bool closing_ = false;  // whatever the rest says, `Connection: close`
   bool wants_drain_ = false;
   File file_ = File::none;
+  bool trailing_ = false;  // the first of the trailer fields have come
 };
 
 // Makes exchanges and recycles them; those that are out belong to whoever has taken them. When the

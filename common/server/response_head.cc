@@ -262,4 +262,31 @@ std::optional<ResponseFraming> ResponseHeads::append(std::string& out, int statu
   return framing;
 }
 
+bool ResponseHeads::append_interim(std::string& out, int status,
+                                   std::span<const HeaderField> fields) {
+  if (status < 102 || status > 199) return false;
+  const std::size_t before = out.size();
+  out.resize(before + kLongestStatusLine);
+  const char* end = put_status_line(out.data() + before, status, {});
+  out.resize(static_cast<std::size_t>(end - out.data()));
+  if (!append_trailers(out, fields)) {
+    out.resize(before);
+    return false;
+  }
+  out.append("\r\n");
+  return true;
+}
+
+bool ResponseHeads::append_trailers(std::string& out, std::span<const HeaderField> fields) {
+  const std::size_t before = out.size();
+  std::size_t most = 0;
+  for (const HeaderField& field : fields) most += field.name.size() + field.value.size() + 4;
+  out.resize(before + most);
+  ResponseFraming ignored;
+  Own own;
+  const char* end = put_fields(out.data() + before, fields, ignored, own);
+  out.resize(end ? static_cast<std::size_t>(end - out.data()) : before);
+  return end != nullptr;
+}
+
 }  // namespace mgr::server

@@ -35,6 +35,12 @@ class ResponseHeads {
                                         std::span<const HeaderField> fields,
                                         std::string_view reason = {});
 
+  // A whole informational response, without fields of our own.
+  // False: they are not fit for HTTP; `out` is unchanged.
+  static bool append_interim(std::string& out, int status, std::span<const HeaderField> fields);
+  // Trailer fields, without those that frame a message; likewise.
+  static bool append_trailers(std::string& out, std::span<const HeaderField> fields);
+
  private:
   std::string_view date();
 

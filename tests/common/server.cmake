@@ -6,6 +6,7 @@ mgr_common_test(server_test
   server/durations_test.cc
   server/forwarded_test.cc
   server/fuzz_test.cc
+  server/interim_test.cc
   server/listener_test.cc
   server/pipelining_test.cc
   server/refusals_test.cc

@@ -52,7 +52,7 @@ def test_C1_the_application_is_called_once_per_request_on_the_main_thread_in_a_t
 def test_C2_scope_is_a_fresh_dict_with_the_versions(worker):
     scope = worker.json(path="/scope")["scope"]
     assert scope["type"] == "http"
-    assert scope["asgi"] == {"version": "3.0", "spec_version": "2.4"}
+    assert scope["asgi"] == {"version": "3.0", "spec_version": "2.5"}
     assert worker.json(path="/scope-is-fresh") is False
     assert worker.json(path="/scope-is-fresh") is False
 
@@ -60,7 +60,7 @@ def test_C2_scope_is_a_fresh_dict_with_the_versions(worker):
 def test_C4_C5_C9_send_refuses_bad_messages_and_ignores_extra_keys(worker):
     raised = worker.json(path="/send-errors")
     assert raised == {
-        "unknown type": "RuntimeError", "no type": "KeyError", "no dict": "TypeError",
+        "unknown type": "RuntimeError", "websocket type": "RuntimeError", "no type": "KeyError", "no dict": "TypeError",
         "no status": "KeyError", "status is text": "TypeError",
         "status of one digit": "ValueError", "header name is text": "TypeError",
         "header is no pair": "ValueError", "header with a newline": "ValueError",
@@ -148,7 +148,7 @@ def test_scope_has_the_types_and_values_of_the_specification(worker):
     assert scope["path"] == "/scope/a bé" and scope["raw_path"] == "/scope/a%20b%C3%A9"
     assert scope["query_string"] == "x=%20y&z" and scope["root_path"] == ""
     assert scope["client"] == list(local) and scope["server"] == ["127.0.0.1", worker.port]
-    assert scope["state"] == {} and scope["extensions"] == {}
+    assert scope["state"] == {} and "http.response.trailers" in scope["extensions"]
     assert ["x-a", "1"] in scope["headers"] and ["cookie", "a=b"] in scope["headers"]
     assert types == {"type": "str", "asgi": "dict", "http_version": "str", "server": "tuple",
                      "client": "tuple", "scheme": "str", "method": "str", "root_path": "str",

@@ -14,10 +14,15 @@ struct Constants {
   PyObject* http_disconnect;
   PyObject* http_response_start;
   PyObject* http_response_body;
+  PyObject* http_response_trailers;
+  PyObject* http_response_early_hint;
   PyObject* body;
   PyObject* more_body;
   PyObject* status;
   PyObject* headers;
+  PyObject* trailers;
+  PyObject* more_trailers;
+  PyObject* links;
   PyObject* asgi;
   PyObject* method;
   PyObject* path;

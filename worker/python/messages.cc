@@ -1,4 +1,5 @@
-// What receive() gives and send() takes: ASGI's HTTP messages (spec www.rst 2.4).
+// What receive() gives and send() takes: ASGI's HTTP messages (spec www.rst 2.5, and its
+// extensions).
 
 #include <array>
 #include <cstring>
@@ -79,7 +80,7 @@ bool bytes_view(PyObject* object, std::string_view& view) {
   char* data = nullptr;
   Py_ssize_t size = 0;
   if (!PyBytes_Check(object)) {
-    PyErr_Format(PyExc_TypeError, "names and values of 'headers' are bytes, not %R", object);
+    PyErr_Format(PyExc_TypeError, "header names and values are bytes, not %R", object);
     return false;
   }
   if (PyBytes_AsStringAndSize(object, &data, &size) != 0) return false;
@@ -100,6 +101,15 @@ PyObject* as_sequence(PyObject* object, std::vector<Ref>& kept, const char* mess
   if (!copy) return nullptr;
   kept.push_back(std::move(copy));
   return kept.back().get();
+}
+
+// An optional truth value; false with an exception set.
+bool flag(PyObject* message, PyObject* key, bool& value) {
+  PyObject* found = PyDict_GetItemWithError(message, key);
+  if (!found) return !PyErr_Occurred();
+  const int truth = PyObject_IsTrue(found);
+  value = truth > 0;
+  return truth >= 0;
 }
 
 PyObject* required(PyObject* message, PyObject* key) {
@@ -170,9 +180,19 @@ Request::Sent Request::send(PyObject* message) {
         return send_body(message);
     }
   }
-  PyErr_Format(
-      PyExc_RuntimeError,
-      "unexpected ASGI message %R: 'http.response.start' and 'http.response.body' are known", type);
+  return send_extension(message, type);
+}
+
+Request::Sent Request::send_extension(PyObject* message, PyObject* type) {
+  const Constants& c = constants();
+  if (PyUnicode_Check(type)) {
+    if (is(type, c.http_response_trailers)) return send_trailers(message);
+    if (is(type, c.http_response_early_hint)) return send_early_hint(message);
+  }
+  PyErr_Format(PyExc_RuntimeError,
+               "unexpected ASGI message %R: 'http.response.start', 'http.response.body' and what "
+               "scope[\"extensions\"] names are known",
+               type);
   return Sent::failed;
 }
 
@@ -197,6 +217,14 @@ bool Request::collect_headers(PyObject* headers, std::vector<Ref>& kept) {
   return true;
 }
 
+// The optional key of both that have it.
+bool Request::take_headers(PyObject* message, std::vector<Ref>& kept) {
+  PyObject* headers = PyDict_GetItemWithError(message, constants().headers);
+  if (headers) return collect_headers(headers, kept);
+  dispatcher_.scratch_headers().clear();
+  return !PyErr_Occurred();
+}
+
 Request::Sent Request::send_start(PyObject* message) {
   const Constants& c = constants();
   PyObject* status = required(message, c.status);
@@ -204,31 +232,83 @@ Request::Sent Request::send_start(PyObject* message) {
   const long code = PyLong_AsLong(status);
   if (code == -1 && PyErr_Occurred()) return Sent::failed;
   std::vector<Ref> kept;
-  PyObject* headers = PyDict_GetItemWithError(message, c.headers);
-  if (!headers && PyErr_Occurred()) return Sent::failed;
-  if (headers && !collect_headers(headers, kept)) return Sent::failed;
-  if (!headers) dispatcher_.scratch_headers().clear();
+  if (!take_headers(message, kept)) return Sent::failed;
+  bool trailers = false;
+  if (!flag(message, c.trailers, trailers)) return Sent::failed;
   if (!exchange_ || exchange_->response_complete()) return Sent::done;
   const int checked = code < 0 || code > 999 ? 0 : static_cast<int>(code);
-  return outcome_of(exchange_->send_head(checked, dispatcher_.scratch_headers()),
-                    "http.response.start", true);
+  const auto result = exchange_->send_head(checked, dispatcher_.scratch_headers());
+  if (trailers && result == Exchange::SendResult::sent) trailers_ = Trailers::announced;
+  return outcome_of(result, "http.response.start", true);
 }
 
 Request::Sent Request::send_body(PyObject* message) {
   const Constants& c = constants();
   PyObject* body = PyDict_GetItemWithError(message, c.body);
   if (!body && PyErr_Occurred()) return Sent::failed;
-  PyObject* more = PyDict_GetItemWithError(message, c.more_body);
-  if (!more && PyErr_Occurred()) return Sent::failed;
-  const int is_more = more ? PyObject_IsTrue(more) : 0;
-  if (is_more < 0) return Sent::failed;
+  bool more = false;
+  if (!flag(message, c.more_body, more)) return Sent::failed;
   Block block(body);
   if (!block.ok()) return Sent::failed;
   if (!exchange_ || exchange_->response_complete()) return Sent::done;
-  const auto result = exchange_->send_body(block.view(), is_more != 0);
+  if (trailers_ != Trailers::none && !before_trailers(more)) return Sent::failed;
+  const auto result = exchange_->send_body(block.view(), more);
+  return sent_a_part(result, "http.response.body", more);
+}
+
+// The last part of a body that trailers follow does not complete the response.
+bool Request::before_trailers(bool& more) {
+  if (trailers_ == Trailers::due) {
+    PyErr_SetString(PyExc_RuntimeError,
+                    "unexpected ASGI message: 'http.response.trailers' are due after the body");
+    return false;
+  }
+  if (!more) trailers_ = Trailers::due;
+  more = true;
+  return true;
+}
+
+Request::Sent Request::sent_a_part(Exchange::SendResult result, const char* type, bool more) {
   if (result == Exchange::SendResult::full) full_ = true;
-  if (is_more == 0 && !receivers_.empty()) dispatcher_.mark(*this);  // http.disconnect is due
-  return outcome_of(result, "http.response.body", is_more != 0);
+  if (!more && !receivers_.empty()) dispatcher_.mark(*this);  // http.disconnect is due
+  return outcome_of(result, type, more);
+}
+
+Request::Sent Request::send_trailers(PyObject* message) {
+  const Constants& c = constants();
+  std::vector<Ref> kept;
+  if (!take_headers(message, kept)) return Sent::failed;
+  bool more = false;
+  if (!flag(message, c.more_trailers, more)) return Sent::failed;
+  if (!exchange_ || exchange_->response_complete()) return Sent::done;
+  if (trailers_ != Trailers::due && !exchange_->disconnected()) {
+    PyErr_Format(PyExc_RuntimeError, "unexpected ASGI message 'http.response.trailers': %s",
+                 trailers_ == Trailers::none ? "'http.response.start' did not say 'trailers': True"
+                                             : "the body is not complete");
+    return Sent::failed;
+  }
+  const auto result = exchange_->send_trailers(dispatcher_.scratch_headers(), more);
+  return sent_a_part(result, "http.response.trailers", more);
+}
+
+// RFC 8297: one response for each message.
+Request::Sent Request::send_early_hint(PyObject* message) {
+  const Constants& c = constants();
+  PyObject* links = required(message, c.links);
+  if (!links) return Sent::failed;
+  std::vector<Ref> kept;
+  PyObject* list = as_sequence(links, kept, "'links' is no iterable");
+  if (!list) return Sent::failed;
+  auto& fields = dispatcher_.scratch_headers();
+  fields.clear();
+  const Py_ssize_t count = PySequence_Size(list);
+  for (Py_ssize_t i = 0; i < count; ++i) {
+    server::HeaderField field{"Link", {}};
+    if (!bytes_view(item(list, i), field.value)) return Sent::failed;
+    fields.push_back(field);
+  }
+  if (!exchange_ || exchange_->response_complete()) return Sent::done;
+  return sent_a_part(exchange_->send_interim(103, fields), "http.response.early_hint", true);
 }
 
 Request::Sent Request::outcome_of(Exchange::SendResult result, const char* type, bool more) {

@@ -74,7 +74,13 @@ class Request final : public server::ExchangeObserver {
   PyObject* disconnect_message() const;
   Sent send_start(PyObject* message);
   Sent send_body(PyObject* message);
+  Sent send_trailers(PyObject* message);
+  Sent send_early_hint(PyObject* message);
+  Sent send_extension(PyObject* message, PyObject* type);
+  bool take_headers(PyObject* message, std::vector<Ref>& kept);
   bool collect_headers(PyObject* headers, std::vector<Ref>& kept);
+  bool before_trailers(bool& more);
+  Sent sent_a_part(server::Exchange::SendResult result, const char* type, bool more);
   Sent outcome_of(server::Exchange::SendResult result, const char* type, bool more);
 
   Dispatcher& dispatcher_;
@@ -89,6 +95,7 @@ class Request final : public server::ExchangeObserver {
   bool asked_ = false;       // receive() was called: 100 Continue may be sent
   bool body_given_ = false;  // the last http.request was delivered
   bool full_ = false;
+  enum class Trailers { none, announced, due } trailers_ = Trailers::none;
 };
 
 struct RequestObject {

@@ -54,9 +54,11 @@ ScopeBuilder::ScopeBuilder(PyObject* state, std::string root_path)
     methods_[i] = {methods[i], PyUnicode_InternFromString(methods[i])};
   }
   const Constants& c = constants();
-  asgi_ = Ref::take(Py_BuildValue("{ssss}", "version", "3.0", "spec_version", "2.4"));
+  asgi_ = Ref::take(Py_BuildValue("{ssss}", "version", "3.0", "spec_version", "2.5"));
+  extensions_ =
+      Ref::take(Py_BuildValue("{O{}O{}}", c.http_response_early_hint, c.http_response_trailers));
   Ref root = string(root_path_);
-  if (!asgi_ || !root) return;
+  if (!asgi_ || !extensions_ || !root) return;
   template_ = Ref::take(Py_BuildValue(
       "{OOOOOOOOOOOOOOOOOOOOOOOOOOOO}", c.type, c.http, c.asgi, Py_None, c.http_version,
       c.version_11, c.server, Py_None, c.client, Py_None, c.scheme, c.http, c.method,
@@ -111,7 +113,7 @@ Ref ScopeBuilder::build(const server::Request& request) {
             set(dict, c.headers, headers_of(request.headers)) &&
             set(dict, c.client, client_of(request.client)) &&
             set(dict, c.state, Ref::take(PyDict_Copy(state_.get()))) &&
-            set(dict, c.extensions, Ref::take(PyDict_New()));
+            set(dict, c.extensions, Ref::take(PyDict_Copy(extensions_.get())));
   if (ok && request.method != methods_[0].first) {
     ok = set(dict, c.method, method_of(request.method));
   }

@@ -72,6 +72,7 @@ class ScopeBuilder {
   Ref state_;
   std::string root_path_;
   Ref asgi_;
+  Ref extensions_;
   Ref template_;  // of a GET by HTTP/1.1 without a query, to no server
   HeaderNames names_;
   ByEndpoint templates_;  // the same, to the server that a request came to

@@ -228,7 +228,8 @@ async def cancel_itself(scope, receive, send):
 async def send_errors(scope, receive, send):
     """Every message that send() must refuse; then the answer goes out all the same."""
     wrong = {
-        "unknown type": {"type": "http.response.trailers", "headers": []},
+        "unknown type": {"type": "http.response.push", "path": "/"},
+        "websocket type": {"type": "websocket.accept"},
         "no type": {"status": 200},
         "no dict": [("type", "http.response.start")],
         "no status": {"type": "http.response.start"},
