@@ -91,6 +91,9 @@ json to_json(const BootFailed& m) {
   object["exit_status"] = m.exit_status;
   return object;
 }
+json to_json(const LastWords&) {
+  return base("last_words");
+}
 json to_json(const StoppedAccepting&) {
   return base("stopped_accepting");
 }
@@ -215,6 +218,7 @@ Result<MoldMessage> decode_mold_message(std::string_view text) {
         if (type == "fork_failed") {
           return ForkFailed{o.at("worker").get<std::uint64_t>(), o.at("error").get<std::string>()};
         }
+        if (type == "last_words") return LastWords{};
         return std::nullopt;
       });
 }
@@ -239,6 +243,7 @@ Result<WorkerMessage> decode_worker_message(std::string_view text) {
                             o.at("exit_status").get<int>()};
         }
         if (type == "stopped_accepting") return StoppedAccepting{};
+        if (type == "last_words") return LastWords{};
         return std::nullopt;
       });
 }

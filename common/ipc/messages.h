@@ -32,6 +32,12 @@ struct MoldOrder {
 std::string encode(const MoldOrder& order);
 Result<MoldOrder> decode_mold_order(std::string_view text);
 
+// ---- mold or worker → supervisor
+
+// The first record of all. Descriptor 0: a memfd into which the process writes its state should a
+// fatal signal end it (Python's faulthandler), for the supervisor to read when it has ended.
+struct LastWords {};
+
 // ---- mold → supervisor
 
 // The mold is ready to fork workers. With load: the application is imported.
@@ -117,9 +123,9 @@ struct TryAccept {};
 // `mgr drain_delay`: responses carry `Connection: close`, accepting goes on.
 struct CloseAfterResponse {};
 
-using MoldMessage = std::variant<Loaded, LoadFailed, Forked, ForkFailed>;
+using MoldMessage = std::variant<Loaded, LoadFailed, Forked, ForkFailed, LastWords>;
 using MoldCommand = std::variant<Fork>;
-using WorkerMessage = std::variant<Ready, BootFailed, StoppedAccepting>;
+using WorkerMessage = std::variant<Ready, BootFailed, StoppedAccepting, LastWords>;
 using WorkerCommand =
     std::variant<Listen, Release, Hold, Drain, Quit, TryAccept, CloseAfterResponse>;
 

@@ -98,7 +98,7 @@ void Lifecycle::on_worker_message(WorkerId id, const ipc::WorkerMessage& message
     worker->failure =
         Failure{failed->stage, failed->error, std::move(traceback), failed->exit_status};
     apply(*worker, WorkerEvent::boot_failed);
-  } else {
+  } else if (std::holds_alternative<ipc::StoppedAccepting>(message)) {
     worker->stopped_accepting = true;
   }
   step();
@@ -118,7 +118,7 @@ void Lifecycle::on_worker_channel_closed(WorkerId id) {
 bool Lifecycle::on_exit(pid_t pid, int status) {
   for (auto& [id, mold] : molds_) {
     if (mold.pid == pid) {
-      mold_gone(id, describe_exit(status));
+      mold_gone(id, describe_exit(status), world_.last_words_of_mold(id));
       step();
       return true;
     }
@@ -126,8 +126,10 @@ bool Lifecycle::on_exit(pid_t pid, int status) {
   for (auto& [id, worker] : workers_) {
     if (worker.pid != pid) continue;
     const Worker gone = worker;
+    Ending ending = ending_of(status, gone.oom_kills_before, world_.oom_kills());
+    ending.last_words = world_.last_words_of_worker(gone.id);
     apply(worker, WorkerEvent::exited);
-    worker_gone(gone, ending_of(status, gone.oom_kills_before, world_.oom_kills()));
+    worker_gone(gone, ending);
     step();
     return true;
   }

@@ -248,7 +248,7 @@ class Lifecycle {
 
   // molds.cc
   void ensure_mold(Generation& generation);
-  void mold_gone(MoldId id, const std::string& how);
+  void mold_gone(MoldId id, const std::string& how, std::string last_words);
   void mold_failed(Mold& mold, Failure failure);
   void release_mold(MoldId id);
 

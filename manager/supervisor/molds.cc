@@ -62,7 +62,7 @@ void Lifecycle::mold_failed(Mold& mold, Failure failure) {
              failure.detail.empty() ? "" : "\n", failure.detail);
 }
 
-void Lifecycle::mold_gone(MoldId id, const std::string& how) {
+void Lifecycle::mold_gone(MoldId id, const std::string& how, std::string last_words) {
   const auto it = molds_.find(id);
   if (it == molds_.end()) return;
   Mold& mold = it->second;
@@ -71,7 +71,7 @@ void Lifecycle::mold_gone(MoldId id, const std::string& how) {
     mold_failed(mold, Failure{"import",
                               loading ? "the mold died while it loaded the application: " + how
                                       : "the mold died: " + how,
-                              "", 4});
+                              std::move(last_words), 4});
   }
   std::vector<Worker> orphans;
   for (const auto& [worker_id, worker] : workers_) {

@@ -22,6 +22,23 @@ std::string traceback_of(const ipc::Record& record) {
   return text ? std::move(*text) : "";
 }
 
+// Keeps the memfd that came with the record.
+template <typename Id>
+void keep_words(std::map<Id, UniqueFd>& words, Id who, ipc::Record& record) {
+  if (!record.descriptors.empty()) words[who] = std::move(record.descriptors.front());
+}
+
+template <typename Id>
+std::string words_of(const std::map<Id, UniqueFd>& words, Id who) {
+  constexpr std::size_t kMost = 64 * 1024;
+  const auto it = words.find(who);
+  if (it == words.end()) return "";
+  auto text = ipc::read_all(it->second.get(), kMost);
+  if (!text) return "";
+  text->resize(text->find_last_not_of('\n') + 1);
+  return std::move(*text);
+}
+
 }  // namespace
 
 Peer::Peer(EventLoop& loop, ipc::Channel channel, OnRecord on_record,
@@ -135,6 +152,9 @@ Result<pid_t> ProcessWorld::start_mold(MoldId mold, const ipc::MoldOrder& order)
       [this, mold](ipc::Record& record) {
         auto message = ipc::decode_mold_message(record.text);
         if (!message) return log_.error("mold: {}", message.error().message());
+        if (std::holds_alternative<ipc::LastWords>(*message)) {
+          return keep_words(mold_words_, mold, record);
+        }
         events_.mold_message(mold, *message, traceback_of(record));
       },
       [] {});
@@ -143,6 +163,7 @@ Result<pid_t> ProcessWorld::start_mold(MoldId mold, const ipc::MoldOrder& order)
 
 void ProcessWorld::release_mold(MoldId mold) {
   molds_.erase(mold);  // a peer may end inside its own record: see Peer::on_event
+  mold_words_.erase(mold);
 }
 
 Result<void> ProcessWorld::fork_worker(MoldId mold, const ipc::Fork& order) {
@@ -158,6 +179,9 @@ Result<void> ProcessWorld::fork_worker(MoldId mold, const ipc::Fork& order) {
       [this, worker](ipc::Record& record) {
         auto message = ipc::decode_worker_message(record.text);
         if (!message) return log_.error("worker: {}", message.error().message());
+        if (std::holds_alternative<ipc::LastWords>(*message)) {
+          return keep_words(worker_words_, worker, record);
+        }
         events_.worker_message(worker, *message, traceback_of(record));
       },
       [this, worker] { events_.worker_channel_closed(worker); });
@@ -185,6 +209,15 @@ void ProcessWorld::give_sockets(WorkerId worker, const std::vector<SocketId>& so
 void ProcessWorld::release_worker(WorkerId worker) {
   stacks_.close(worker);
   workers_.erase(worker);
+  worker_words_.erase(worker);
+}
+
+std::string ProcessWorld::last_words_of_mold(MoldId mold) {
+  return words_of(mold_words_, mold);
+}
+
+std::string ProcessWorld::last_words_of_worker(WorkerId worker) {
+  return words_of(worker_words_, worker);
 }
 
 void ProcessWorld::kill(pid_t pid, int signal) {

@@ -78,6 +78,8 @@ class ProcessWorld final : public World {
   void send(WorkerId worker, const ipc::WorkerCommand& command) override;
   void give_sockets(WorkerId worker, const std::vector<SocketId>& sockets) override;
   void release_worker(WorkerId worker) override;
+  std::string last_words_of_mold(MoldId mold) override;
+  std::string last_words_of_worker(WorkerId worker) override;
   void kill(pid_t pid, int signal) override;
   const std::vector<SocketInfo>& sockets() override { return listeners_.sockets(); }
   Result<void> ensure_slots(int count) override { return listeners_.ensure_slots(count); }
@@ -104,6 +106,8 @@ class ProcessWorld final : public World {
   Timer timer_;
   std::map<MoldId, std::unique_ptr<Peer>> molds_;
   std::map<WorkerId, std::unique_ptr<Peer>> workers_;
+  std::map<MoldId, UniqueFd> mold_words_;
+  std::map<WorkerId, UniqueFd> worker_words_;
   std::vector<int> free_records_;
   Stacks stacks_;
   std::mt19937_64 random_{std::random_device()()};

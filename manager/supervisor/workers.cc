@@ -191,7 +191,7 @@ void Lifecycle::worker_gone(const Worker& worker, const Ending& ending) {
               never_ready ? fmt::format("worker {} died before it was ready: {}", worker.slot, how)
                           : fmt::format("worker {} died {} ms after it was ready: {}", worker.slot,
                                         lived.count(), how),
-              "", 3});
+              ending.last_words, 3});
   if (phase_ == Phase::stopping) return;
   if (phase_ == Phase::starting && !listening_) return fail_start(failure);
   note_failure(worker, failure);
@@ -217,11 +217,11 @@ void Lifecycle::worker_gone(const Worker& worker, const Ending& ending) {
                worker.pid, worker.number, failure.stage, failure.error, then,
                failure.detail.empty() ? "" : "\n", failure.detail);
   } else {
-    log_.error("worker {} (pid {}, generation {}) died {}: {}; {}", worker.slot, worker.pid,
+    log_.error("worker {} (pid {}, generation {}) died {}: {}; {}{}{}", worker.slot, worker.pid,
                worker.number,
                never_ready ? "before it was ready"
                            : fmt::format("{} ms after it was ready", lived.count()),
-               how, then);
+               how, then, ending.last_words.empty() ? "" : "\n", ending.last_words);
   }
 }
 

@@ -45,6 +45,11 @@ class World {
   // Closes the worker's channel.
   virtual void release_worker(WorkerId worker) = 0;
 
+  // What a mold or worker wrote when a fatal signal ended it (ipc::LastWords); empty: nothing.
+  // Until release_worker(), and for a mold until release_mold().
+  virtual std::string last_words_of_mold(MoldId mold) = 0;
+  virtual std::string last_words_of_worker(WorkerId worker) = 0;
+
   virtual void kill(pid_t pid, int signal) = 0;
 
   virtual const std::vector<SocketInfo>& sockets() = 0;

@@ -38,6 +38,7 @@ class FakeWorld final : public World {
   std::map<int, std::uint64_t> requests;    // by record
   std::map<pid_t, std::uint64_t> resident;  // bytes
   std::deque<std::uint64_t> randoms;        // what random() gives next; then 0
+  std::string last_words;
   int slots_made = 0;
   // Errors to take.
   bool fail_mold = false;
@@ -80,6 +81,8 @@ class FakeWorld final : public World {
     given[worker].insert(sockets.begin(), sockets.end());
   }
   void release_worker(WorkerId worker) override { given.erase(worker); }
+  std::string last_words_of_mold(MoldId) override { return last_words; }
+  std::string last_words_of_worker(WorkerId) override { return last_words; }
   void kill(pid_t pid, int signal) override { kills.emplace_back(pid, signal); }
   const std::vector<SocketInfo>& sockets() override { return socket_infos; }
   Result<void> ensure_slots(int count) override {

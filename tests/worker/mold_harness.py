@@ -39,6 +39,7 @@ class Channel:
     def __init__(self):
         self.ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.ours.settimeout(TIMEOUT)
+        self.words = None
 
     def send(self, kind, fds=(), **fields):
         text = json.dumps({"v": 1, "type": kind, **fields}).encode()
@@ -46,7 +47,8 @@ class Channel:
         self.ours.sendmsg([text], rights)
 
     def receive(self):
-        """The next record as a dict, its traceback under "traceback"; None at the end."""
+        """The next record as a dict, its traceback under "traceback"; None at the end. That of the
+        last words is no answer to anything: its descriptor is kept."""
         data, ancillary, _, _ = self.ours.recvmsg(4096, socket.CMSG_SPACE(64 * 4))
         if not data:
             return None
@@ -54,12 +56,25 @@ class Channel:
         for level, kind, rights in ancillary:
             assert (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS)
             for fd in array.array("i", rights[:len(rights) // 4 * 4]):
-                with open(fd, "rb") as traceback:
-                    record["traceback"] = os.pread(traceback.fileno(), 1 << 20, 0).decode()
-        return record
+                file = open(fd, "rb")
+                if record["type"] == "last_words":
+                    self.words = file
+                    continue
+                with file:
+                    record["traceback"] = text_of(file)
+        return self.receive() if record["type"] == "last_words" else record
+
+    def last_words(self):
+        return text_of(self.words)
 
     def close(self):
         self.ours.close()
+        if self.words:
+            self.words.close()
+
+
+def text_of(file):
+    return os.pread(file.fileno(), 1 << 20, 0).decode()
 
 
 class Mold:

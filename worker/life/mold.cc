@@ -98,6 +98,14 @@ void Mold::report(const ipc::MoldMessage& message, const std::string& traceback)
       descriptors.push_back(memfd.get());
     }
   }
+  send(message, descriptors);
+}
+
+void Mold::report_last_words(int memfd) {
+  send(ipc::LastWords{}, {memfd});
+}
+
+void Mold::send(const ipc::MoldMessage& message, const std::vector<int>& descriptors) {
   const std::string text = ipc::encode(message);
   while (channel_.send(text, descriptors) == ipc::Channel::SendResult::would_block) {
     pollfd poll{channel_.fd(), POLLOUT, 0};

@@ -4,6 +4,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "common/base/log.h"
 #include "common/base/result.h"
@@ -47,6 +48,8 @@ class Mold {
 
   // `traceback` travels as a memfd beside the record; empty: none.
   void report(const ipc::MoldMessage& message, const std::string& traceback = {});
+  // Sends LastWords with `memfd` (borrowed).
+  void report_last_words(int memfd);
 
   struct Request {
     ipc::Fork fork;
@@ -60,6 +63,7 @@ class Mold {
   std::optional<Identity> fork(Request request, const ForkHooks& hooks);
 
  private:
+  void send(const ipc::MoldMessage& message, const std::vector<int>& descriptors);
   Mold(ipc::Channel channel, ipc::MoldOrder order, Settings settings, ipc::Scoreboard scoreboard);
 
   ipc::Channel channel_;

@@ -1,5 +1,6 @@
 #include "worker/life/worker.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <unistd.h>
 
@@ -86,6 +87,10 @@ void Worker::after_fork_in_child() noexcept {
   worker->stacks_.leave_forked_child();
   regard_group_signals();
   unblock_group_signals();
+}
+
+void Worker::report_last_words(int memfd) {
+  send(ipc::LastWords{}, UniqueFd(::fcntl(memfd, F_DUPFD_CLOEXEC, 3)));
 }
 
 void Worker::booted(const std::string& interface) {

@@ -55,6 +55,8 @@ class Worker {
   Stacks& stacks() { return stacks_; }
   State state() const { return state_; }
 
+  // Sends LastWords with `memfd` (borrowed).
+  void report_last_words(int memfd);
   // The application is loaded and started: tells the supervisor.
   void booted(const std::string& interface);
   // It is not: tells the supervisor why. The host ends the process with `failure.exit_status`.

@@ -1,5 +1,6 @@
 #include "worker/python/dispatcher.h"
 
+#include <new>
 #include <utility>
 
 #include "worker/python/constants.h"
@@ -171,6 +172,10 @@ Ref Dispatcher::make_task(PyObject* coroutine) {
   Ref arguments = Ref::take(PyTuple_Pack(1, coroutine));
   if (!arguments) return {};
   return Ref::take(PyObject_Call(c.task_type, arguments.get(), task_arguments_.get()));
+}
+
+void Dispatcher::restore_reserve() {
+  if (!reserve_) reserve_.reset(new (std::nothrow) char[kReserve]);
 }
 
 void Dispatcher::log_exception(const std::string& line, PyObject* exception) {

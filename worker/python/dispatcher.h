@@ -1,5 +1,6 @@
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <vector>
 
@@ -69,6 +70,9 @@ class Dispatcher final : public server::Application, public worker::Host {
   bool take_step(PyObject* callback, Ref& context);
   const Log& log() const { return log_; }
   void log_exception(const std::string& line, PyObject* exception);
+  // Memory for the end of a request whose application has used up all there is.
+  void spend_reserve() { reserve_.reset(); }
+  void restore_reserve();
   std::vector<server::HeaderField>& scratch_headers() { return scratch_headers_; }
 
  private:
@@ -100,6 +104,9 @@ class Dispatcher final : public server::Application, public worker::Host {
   std::vector<PyObject*> running_;  // a reference to each request that has not concluded
   std::optional<worker::Leave> leave_;
   std::vector<server::HeaderField> scratch_headers_;
+  // Large enough to be a mapping of its own, which goes back to the system; never touched.
+  static constexpr std::size_t kReserve = 1 << 20;
+  std::unique_ptr<char[]> reserve_{new char[kReserve]};
 };
 
 }  // namespace mgr::python

@@ -122,6 +122,13 @@ PyObject* mold_load_failed(PyObject* self, PyObject* args) {
   return none();
 }
 
+PyObject* mold_last_words(PyObject* self, PyObject* fd) {
+  const long number = PyLong_AsLong(fd);
+  if (number == -1 && PyErr_Occurred()) return nullptr;
+  as_mold(self).mold->report_last_words(static_cast<int>(number));
+  return none();
+}
+
 PyObject* mold_restore_signals(PyObject* self, PyObject*) {
   as_mold(self).dispositions->restore();
   return none();
@@ -160,6 +167,8 @@ PyMethodDef mold_methods[] = {
      "loaded(interpreter, version, interface, duration_ms, left_open)"},
     {"load_failed", mold_load_failed, METH_VARARGS,
      "load_failed(stage, error, traceback, exit_status)"},
+    {"last_words", mold_last_words, METH_O,
+     "last_words(memfd): what a fatal signal writes there is for the supervisor"},
     {"restore_signals", mold_restore_signals, METH_NOARGS,
      "Undo what loading did to the signals on which a worker's life depends."},
     {"receive", mold_receive, METH_NOARGS,

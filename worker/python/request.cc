@@ -162,8 +162,11 @@ bool Request::close() {
 // worker; cancellation must reach the task.
 PySendResult Request::ended_by_exception(PyObject** result) {
   const bool cancelled = PyErr_ExceptionMatches(constants().cancelled_error) != 0;
+  const bool exhausted = PyErr_ExceptionMatches(PyExc_MemoryError) != 0;
+  if (exhausted) dispatcher_.spend_reserve();
   Ref exception = take_exception();
   conclude(cancelled ? Outcome::cancelled : Outcome::raised, exception.get());
+  if (exhausted) dispatcher_.restore_reserve();
   if (cancelled) {
     PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(exception.get())), exception.get());
     *result = nullptr;

@@ -248,6 +248,14 @@ PyObject* worker_use_loop_for_steps(PyObject* self, PyObject* use) {
   return none();
 }
 
+PyObject* worker_last_words(PyObject* self, PyObject* fd) {
+  worker::Worker* worker = opened(self);
+  const long number = PyLong_AsLong(fd);
+  if (!worker || (number == -1 && PyErr_Occurred())) return nullptr;
+  worker->report_last_words(static_cast<int>(number));
+  return none();
+}
+
 PyObject* worker_ready(PyObject* self, PyObject* interface) {
   worker::Worker* worker = opened(self);
   if (!worker) return nullptr;
@@ -352,6 +360,8 @@ PyMethodDef worker_methods[] = {
      "use_create_task(bool): start requests through loop.create_task()"},
     {"use_loop_for_steps", worker_use_loop_for_steps, METH_O,
      "use_loop_for_steps(bool): asyncio's debug mode wants to see every callback"},
+    {"last_words", worker_last_words, METH_O,
+     "last_words(memfd): what a fatal signal writes there is for the supervisor"},
     {"ready", worker_ready, METH_O, "ready(interface): tells the supervisor"},
     {"boot_failed", worker_boot_failed, METH_VARARGS,
      "boot_failed(stage, error, traceback, exit_status): tells the supervisor"},

@@ -54,6 +54,8 @@ TEST(Messages, of_workers_arrive_as_they_were_sent) {
   EXPECT_EQ(failed.stage, "lifespan");
   EXPECT_EQ(failed.exit_status, 3);
   (void)worker_round_trip(StoppedAccepting{});
+  (void)worker_round_trip(LastWords{});
+  (void)mold_round_trip(LastWords{});
 }
 
 TEST(Messages, to_workers_arrive_as_they_were_sent) {

@@ -347,6 +347,20 @@ TEST_F(LifecycleTest, ServesOnWhenTheNewLifespanFails) {
   EXPECT_EQ(life_->slots()[0].last_exit, "");
 }
 
+TEST_F(LifecycleTest, TellsTheLastWordsOfANewWorkerAndOfANewMold) {
+  start_ready(2);
+  world_->last_words = "Fatal Python error: Segmentation fault";
+  reload();
+  load_mold();
+  dies(fork_one(), SIGSEGV);
+  ASSERT_EQ(reloads_.size(), 1u);
+  EXPECT_EQ(reloads_[0].failure->detail, world_->last_words);
+  reload();
+  mold_dies(world_->mold_history.back(), SIGSEGV);
+  ASSERT_EQ(reloads_.size(), 2u);
+  EXPECT_EQ(reloads_[1].failure->detail, world_->last_words);
+}
+
 TEST_F(LifecycleTest, ServesOnWhenTheNewLifespanHangs) {
   start_ready(2);
   reload();

@@ -5,7 +5,7 @@ import os
 import sys
 import time
 
-from mgr_host import errors, left_open, load, serve
+from mgr_host import errors, last_words, left_open, load, serve, streams
 
 
 def run(mold):
@@ -14,6 +14,7 @@ def run(mold):
     Returns an exit status: in a worker its own, in the mold after a failed load. A mold whose
     supervisor is gone ends here.
     """
+    last_words.keep_for(mold)
     settings = mold.settings
     prepare_interpreter(settings)
     application = None
@@ -26,7 +27,7 @@ def run(mold):
     gc.collect()
     gc.freeze()  # what is loaded by now stays shared between the workers
     while mold.receive():
-        flush_streams()
+        streams.flush()
         worker = mold.fork()
         if worker is not None:
             return serve.run(worker, application, settings)
@@ -38,8 +39,7 @@ def prepare_interpreter(settings):
     if sys.path and sys.path[0] == "":
         del sys.path[0]
     sys.path[:0] = [os.path.abspath(path) for path in settings["python_path"]] + [os.getcwd()]
-    if sys.stdout is not None:
-        sys.stdout.reconfigure(line_buffering=True)
+    streams.keep_lines_whole()
 
 
 def load_in_mold(mold, settings):
@@ -48,7 +48,7 @@ def load_in_mold(mold, settings):
     try:
         application = load.load(settings["app"], settings["interface"])
     except load.Failure as failure:
-        flush_streams()
+        streams.flush()
         mold.load_failed(failure.stage, failure.error, failure.traceback, 4)
         return None
     finally:
@@ -61,11 +61,3 @@ def load_in_mold(mold, settings):
 
 def version():
     return "%d.%d.%d" % sys.version_info[:3]
-
-
-def flush_streams():
-    """What a stream still holds would be written again by each worker."""
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            with errors.ignored(OSError, ValueError):
-                stream.flush()

@@ -23,7 +23,19 @@ def full(exception):
     while frames is not None and is_ours(frames.tb_frame.f_code.co_filename):
         frames = frames.tb_next
     exception = exception.with_traceback(frames)
+    if isinstance(exception, MemoryError):
+        traceback.clear_frames(frames)  # what they hold is what the text needs
     return "".join(traceback.format_exception(exception)).rstrip("\n")
+
+
+def outside_of_a_request(exception):
+    """The same for one that came out of the loop, without the frames that turn it."""
+    frames = last = exception.__traceback__
+    while frames is not None:
+        if frames.tb_frame.f_code.co_filename.startswith(_HERE):
+            last = frames.tb_next
+        frames = frames.tb_next
+    return full(exception.with_traceback(last))
 
 
 def one_line(exception):

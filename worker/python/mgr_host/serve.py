@@ -6,7 +6,7 @@ import os
 import threading
 import time
 
-from mgr_host import errors, load, wsgi
+from mgr_host import errors, last_words, load, wsgi
 from mgr_host.lifespan import Lifespan, StartupFailed
 from mgr_host.loop import EAGER_TASKS, MgrLoop, task_step_type
 from mgr_host.stacks import Stacks
@@ -30,6 +30,7 @@ class Life:
         self.settings = settings
         self.leaving = None  # a future: how to leave
         worker.open(self.on_leave)
+        last_words.keep_for(worker)
         self.stacks = Stacks(worker)
         self.stacks.take()
         self.loop = MgrLoop(worker)
@@ -59,8 +60,17 @@ class Life:
                               self.log_exception)
         try:
             return self.loop.run_until_complete(self.serve())
+        except (SystemExit, KeyboardInterrupt) as exception:
+            return self.ended_by(exception)
         finally:
             self.close_loop()
+
+    def ended_by(self, exception):
+        """asyncio lets these two through where a task or callback raises them."""
+        self.worker.log("error", "the application ended its worker from a task or callback\n"
+                                 f"{errors.outside_of_a_request(exception)}")
+        code = 130 if isinstance(exception, KeyboardInterrupt) else exception.code
+        return 0 if code is None else code if isinstance(code, int) else 1
 
     def load(self):
         try:
