@@ -1,6 +1,7 @@
 """The extensions of ASGI's HTTP that are announced, over the wire."""
 
 import ast
+import os
 
 import pytest
 
@@ -38,7 +39,8 @@ TAKES_TRAILERS = b"TE: trailers"
 def test_C9_extensions_are_announced_in_a_fresh_dict(worker):
     for _ in range(2):
         found = ast.literal_eval(worker.request(path="/announced")[1].decode())
-        assert found == {"http.response.early_hint": {}, "http.response.trailers": {}}
+        assert found == {"http.response.early_hint": {}, "http.response.trailers": {},
+                         "http.response.pathsend": {}, "http.response.zerocopysend": {}}
 
 
 def test_early_hint_is_a_response_103_for_each_message_ahead_of_the_response(worker):
@@ -96,3 +98,85 @@ def test_trailers_out_of_order_raise_from_send(worker):
     assert b"['RuntimeError', 'RuntimeError', 'RuntimeError']" in data
     assert data.endswith(b"x-raised: ['RuntimeError', 'TypeError', 'ValueError']\r\n\r\n")
     assert worker.request(path="/trailers-not-announced") == (200, b"['RuntimeError']")
+
+
+BIG = b"0123456789abcdef" * (3_000_000 // 16)
+
+
+def test_pathsend_sends_a_file_and_completes_the_response(worker):
+    connection = worker.connection()
+    for _ in range(2):
+        connection.request("GET", "/path")
+        response = connection.getresponse()
+        assert response.read() == b"0123456789abcdef" * 10
+        assert response.headers["content-type"] == "text/x-test"
+    for path, content in (("/path-without-length", b"0123456789abcdef"), ("/empty-path", b"")):
+        connection.request("GET", path)
+        response = connection.getresponse()
+        assert (response.headers["content-length"], response.read()) == (str(len(content)), content)
+    connection.request("HEAD", "/path")
+    response = connection.getresponse()
+    assert (response.headers["content-length"], response.read()) == ("160", b"")
+    connection.close()
+
+
+def test_pathsend_of_a_large_file_waits_for_the_client(worker):
+    connection = worker.raw(b"GET /big-path HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+    assert worker.request(path="/result?big") == (200, b"")
+    data = b""
+    while part := connection.recv(1 << 20):
+        data += part
+    connection.close()
+    assert data.partition(b"\r\n\r\n")[2] == BIG
+    mold_harness.wait_until(lambda: worker.request(path="/result?big")[1] == b"sent", "send() returned")
+
+
+def test_pathsend_wakes_the_receive_that_waits_for_the_end(worker):
+    assert worker.request(path="/path-and-a-wait") == (200, BIG)
+    mold_harness.wait_until(lambda: worker.request(path="/result?after")[1] == b"http.disconnect",
+                            "receive() returned")
+
+
+def test_pathsend_that_cannot_be_raises_from_send_and_leaves_the_response_open(mold, worker):
+    assert worker.request(path="/bad-paths") == (200, b"0123456789abcdef")
+    raised = ast.literal_eval(worker.request(path="/result?raised")[1].decode())
+    assert raised == ["RuntimeError", "KeyError", "TypeError", "ValueError", "FileNotFoundError",
+                      "IsADirectoryError", "OSError", "ValueError", "RuntimeError", "RuntimeError"]
+    assert worker.request(path="/path-after-body") == (200, b"begun['RuntimeError']")
+
+
+def test_pathsend_may_be_followed_by_trailers(worker):
+    data = everything(worker, b"path-with-trailers", TAKES_TRAILERS)
+    assert data.endswith(b"\r\n\r\n10\r\n0123456789abcdef\r\n0\r\nx-sum: 3\r\n\r\n")
+
+
+def test_zerocopysend_takes_offset_and_count_and_mixes_with_bodies(worker):
+    assert worker.request(path="/zero-copy") == (200, b"<ef0123456|abf")
+    assert worker.request(path="/result?position")[1] == b"7"
+
+
+def test_zerocopysend_of_large_files_arrives_whole(worker):
+    assert worker.request(path="/zero-copy-big") == (200, BIG + BIG + b"end")
+
+
+def test_zerocopysend_raises_an_oserror_once_the_client_is_gone(mold, worker):
+    connection = worker.raw(b"GET /zero-copy-until-lost HTTP/1.1\r\nHost: a\r\n\r\n")
+    connection.recv(1000)
+    connection.close()
+    mold_harness.wait_until(lambda: worker.request(path="/result?lost")[1] == b"ClientDisconnected",
+                            "send() raised")
+    assert "/zero-copy-until-lost" not in mold.log()
+
+
+def test_zerocopysend_of_what_is_no_file_raises_from_send(worker):
+    status, body = worker.request(path="/bad-zero-copies")
+    assert (status, ast.literal_eval(body.decode())) == (200, [
+        "RuntimeError", "KeyError", "TypeError", "ValueError", "ValueError", "TypeError", "OSError",
+        "OSError"])
+
+
+def test_nothing_is_left_open_or_unhandled(mold, worker):
+    mold_harness.wait_until(lambda: worker.counters()["in_flight"] == 0, "nothing in flight")
+    left = [os.readlink(f"/proc/{worker.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{worker.pid}/fd")]
+    assert [path for path in left if path.startswith(mold.directory + "/tmp")] == []
+    assert "never retrieved" not in mold.output() and "Exception ignored" not in mold.output()

@@ -16,6 +16,8 @@ struct Constants {
   PyObject* http_response_body;
   PyObject* http_response_trailers;
   PyObject* http_response_early_hint;
+  PyObject* http_response_pathsend;
+  PyObject* http_response_zerocopysend;
   PyObject* body;
   PyObject* more_body;
   PyObject* status;
@@ -23,6 +25,9 @@ struct Constants {
   PyObject* trailers;
   PyObject* more_trailers;
   PyObject* links;
+  PyObject* file;
+  PyObject* offset;
+  PyObject* count;
   PyObject* asgi;
   PyObject* method;
   PyObject* path;

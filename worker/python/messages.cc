@@ -1,20 +1,20 @@
-// What receive() gives and send() takes: ASGI's HTTP messages (spec www.rst 2.5, and its
-// extensions).
+// What receive() gives and send() takes: ASGI's HTTP messages (spec www.rst 2.5).
 
 #include <array>
-#include <cstring>
 #include <optional>
 #include <utility>
 
 #include "worker/python/constants.h"
 #include "worker/python/dispatcher.h"
+#include "worker/python/message_fields.h"
 #include "worker/python/module.h"
 #include "worker/python/request.h"
 
 namespace mgr::python {
-namespace {
 
 using server::Exchange;
+
+namespace {
 
 enum class Kind { start, body };
 
@@ -42,81 +42,6 @@ class Kinds {
   std::array<PyObject*, 2> last_{};  // by Kind
 };
 Kinds kinds;
-
-// A contiguous block of bytes borrowed from bytes or from any other object with a buffer.
-class Block {
- public:
-  explicit Block(PyObject* object) {
-    if (!object) {
-      ok_ = true;
-      return;
-    }
-    char* data = nullptr;
-    Py_ssize_t size = 0;
-    if (PyBytes_Check(object)) {
-      ok_ = PyBytes_AsStringAndSize(object, &data, &size) == 0;
-      view_ = {data, static_cast<std::size_t>(size)};
-      return;
-    }
-    if (PyObject_GetBuffer(object, &buffer_, PyBUF_SIMPLE) != 0) return;
-    ok_ = held_ = true;
-    view_ = {static_cast<const char*>(buffer_.buf), static_cast<std::size_t>(buffer_.len)};
-  }
-  ~Block() {
-    if (held_) PyBuffer_Release(&buffer_);
-  }
-  Block(const Block&) = delete;
-  bool ok() const { return ok_; }
-  std::string_view view() const { return view_; }
-
- private:
-  Py_buffer buffer_{};
-  std::string_view view_;
-  bool ok_ = false;
-  bool held_ = false;
-};
-
-bool bytes_view(PyObject* object, std::string_view& view) {
-  char* data = nullptr;
-  Py_ssize_t size = 0;
-  if (!PyBytes_Check(object)) {
-    PyErr_Format(PyExc_TypeError, "header names and values are bytes, not %R", object);
-    return false;
-  }
-  if (PyBytes_AsStringAndSize(object, &data, &size) != 0) return false;
-  view = {data, static_cast<std::size_t>(size)};
-  return true;
-}
-
-// Item `index` of a list or tuple, borrowed.
-PyObject* item(PyObject* sequence, Py_ssize_t index) {
-  return PyList_Check(sequence) ? PyList_GetItem(sequence, index)
-                                : PyTuple_GetItem(sequence, index);
-}
-
-// `object` as list or tuple; `kept` owns the copy that any other iterable needs.
-PyObject* as_sequence(PyObject* object, std::vector<Ref>& kept, const char* message) {
-  if (PyList_Check(object) || PyTuple_Check(object)) return object;
-  Ref copy = Ref::take(PySequence_Fast(object, message));
-  if (!copy) return nullptr;
-  kept.push_back(std::move(copy));
-  return kept.back().get();
-}
-
-// An optional truth value; false with an exception set.
-bool flag(PyObject* message, PyObject* key, bool& value) {
-  PyObject* found = PyDict_GetItemWithError(message, key);
-  if (!found) return !PyErr_Occurred();
-  const int truth = PyObject_IsTrue(found);
-  value = truth > 0;
-  return truth >= 0;
-}
-
-PyObject* required(PyObject* message, PyObject* key) {
-  PyObject* value = PyDict_GetItemWithError(message, key);
-  if (!value && !PyErr_Occurred()) PyErr_SetObject(PyExc_KeyError, key);
-  return value;
-}
 
 }  // namespace
 
@@ -183,19 +108,6 @@ Request::Sent Request::send(PyObject* message) {
   return send_extension(message, type);
 }
 
-Request::Sent Request::send_extension(PyObject* message, PyObject* type) {
-  const Constants& c = constants();
-  if (PyUnicode_Check(type)) {
-    if (is(type, c.http_response_trailers)) return send_trailers(message);
-    if (is(type, c.http_response_early_hint)) return send_early_hint(message);
-  }
-  PyErr_Format(PyExc_RuntimeError,
-               "unexpected ASGI message %R: 'http.response.start', 'http.response.body' and what "
-               "scope[\"extensions\"] names are known",
-               type);
-  return Sent::failed;
-}
-
 bool Request::collect_headers(PyObject* headers, std::vector<Ref>& kept) {
   auto& fields = dispatcher_.scratch_headers();
   fields.clear();
@@ -256,59 +168,10 @@ Request::Sent Request::send_body(PyObject* message) {
   return sent_a_part(result, "http.response.body", more);
 }
 
-// The last part of a body that trailers follow does not complete the response.
-bool Request::before_trailers(bool& more) {
-  if (trailers_ == Trailers::due) {
-    PyErr_SetString(PyExc_RuntimeError,
-                    "unexpected ASGI message: 'http.response.trailers' are due after the body");
-    return false;
-  }
-  if (!more) trailers_ = Trailers::due;
-  more = true;
-  return true;
-}
-
 Request::Sent Request::sent_a_part(Exchange::SendResult result, const char* type, bool more) {
   if (result == Exchange::SendResult::full) full_ = true;
   if (!more && !receivers_.empty()) dispatcher_.mark(*this);  // http.disconnect is due
   return outcome_of(result, type, more);
-}
-
-Request::Sent Request::send_trailers(PyObject* message) {
-  const Constants& c = constants();
-  std::vector<Ref> kept;
-  if (!take_headers(message, kept)) return Sent::failed;
-  bool more = false;
-  if (!flag(message, c.more_trailers, more)) return Sent::failed;
-  if (!exchange_ || exchange_->response_complete()) return Sent::done;
-  if (trailers_ != Trailers::due && !exchange_->disconnected()) {
-    PyErr_Format(PyExc_RuntimeError, "unexpected ASGI message 'http.response.trailers': %s",
-                 trailers_ == Trailers::none ? "'http.response.start' did not say 'trailers': True"
-                                             : "the body is not complete");
-    return Sent::failed;
-  }
-  const auto result = exchange_->send_trailers(dispatcher_.scratch_headers(), more);
-  return sent_a_part(result, "http.response.trailers", more);
-}
-
-// RFC 8297: one response for each message.
-Request::Sent Request::send_early_hint(PyObject* message) {
-  const Constants& c = constants();
-  PyObject* links = required(message, c.links);
-  if (!links) return Sent::failed;
-  std::vector<Ref> kept;
-  PyObject* list = as_sequence(links, kept, "'links' is no iterable");
-  if (!list) return Sent::failed;
-  auto& fields = dispatcher_.scratch_headers();
-  fields.clear();
-  const Py_ssize_t count = PySequence_Size(list);
-  for (Py_ssize_t i = 0; i < count; ++i) {
-    server::HeaderField field{"Link", {}};
-    if (!bytes_view(item(list, i), field.value)) return Sent::failed;
-    fields.push_back(field);
-  }
-  if (!exchange_ || exchange_->response_complete()) return Sent::done;
-  return sent_a_part(exchange_->send_interim(103, fields), "http.response.early_hint", true);
 }
 
 Request::Sent Request::outcome_of(Exchange::SendResult result, const char* type, bool more) {

@@ -51,9 +51,11 @@ Ref Request::create(Dispatcher& dispatcher, server::Exchange& exchange) {
 void Request::on_body(server::Exchange&) noexcept {
   if (!receivers_.empty()) dispatcher_.mark(*this);
 }
-void Request::on_drain(server::Exchange&) noexcept {
+void Request::on_drain(server::Exchange& exchange) noexcept {
   full_ = false;
-  if (!senders_.empty()) dispatcher_.mark(*this);
+  // A file that was the last of the response completes it when it has been sent.
+  const bool disconnect_due = !receivers_.empty() && exchange.response_complete();
+  if (!senders_.empty() || disconnect_due) dispatcher_.mark(*this);
 }
 void Request::on_disconnect(server::Exchange&) noexcept {
   if (!receivers_.empty() || !senders_.empty()) dispatcher_.mark(*this);

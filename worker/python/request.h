@@ -1,8 +1,10 @@
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
+#include "common/base/unique_fd.h"
 #include "common/server/exchange.h"
 #include "worker/python/py.h"
 
@@ -77,6 +79,15 @@ class Request final : public server::ExchangeObserver {
   Sent send_trailers(PyObject* message);
   Sent send_early_hint(PyObject* message);
   Sent send_extension(PyObject* message, PyObject* type);
+  Sent send_path(PyObject* message);
+  Sent send_zero_copy(PyObject* message);
+  struct Part {
+    UniqueFd file;
+    std::uint64_t offset;
+    std::uint64_t count;
+    bool more;
+  };
+  Sent send_file(Part part, const char* type);
   bool take_headers(PyObject* message, std::vector<Ref>& kept);
   bool collect_headers(PyObject* headers, std::vector<Ref>& kept);
   bool before_trailers(bool& more);

@@ -55,8 +55,9 @@ ScopeBuilder::ScopeBuilder(PyObject* state, std::string root_path)
   }
   const Constants& c = constants();
   asgi_ = Ref::take(Py_BuildValue("{ssss}", "version", "3.0", "spec_version", "2.5"));
-  extensions_ =
-      Ref::take(Py_BuildValue("{O{}O{}}", c.http_response_early_hint, c.http_response_trailers));
+  extensions_ = Ref::take(Py_BuildValue("{O{}O{}O{}O{}}", c.http_response_early_hint,
+                                        c.http_response_trailers, c.http_response_pathsend,
+                                        c.http_response_zerocopysend));
   Ref root = string(root_path_);
   if (!asgi_ || !extensions_ || !root) return;
   template_ = Ref::take(Py_BuildValue(
