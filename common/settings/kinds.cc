@@ -58,13 +58,19 @@ bool has_word(const std::vector<Word>& words, std::string_view word) {
   return std::any_of(words.begin(), words.end(), [&](const Word& w) { return w.word == word; });
 }
 
-std::string listed(const std::vector<Word>& words) {
+std::string listed(const std::vector<std::string>& words) {
   std::string text;
   for (std::size_t i = 0; i < words.size(); ++i) {
     if (i > 0) text += i + 1 == words.size() ? " or " : ", ";
-    text += words[i].word;
+    text += words[i];
   }
   return text;
+}
+
+std::string listed(const std::vector<Word>& words) {
+  std::vector<std::string> texts;
+  for (const Word& word : words) texts.emplace_back(word.word);
+  return listed(texts);
 }
 
 std::optional<int> find_word(const std::vector<Word>& words, std::string_view text) {
@@ -280,7 +286,7 @@ Setting choice_setting(Common common, std::vector<Word> words,
 
 Setting word_setting(Common common, std::string Settings::*member, std::vector<std::string> words) {
   Setting setting = start(std::move(common), Shape::scalar, "choice");
-  setting.allowed = fmt::format("{}", fmt::join(words, " or "));
+  setting.allowed = listed(words);
   setting.schema = {{"enum", words}};
   setting.read = scalar([=](const std::string& text, Settings& settings) -> Result<void> {
     if (std::find(words.begin(), words.end(), text) == words.end())

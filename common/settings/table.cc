@@ -54,8 +54,11 @@ std::vector<Setting> application_settings() {
                     "File of `NAME=VALUE` lines with more of them; `env` wins. Relative to "
                     "`chdir`."},
                    &Settings::env_file, "a path", check_line),
-      word_setting({"loop", g, "The event loop: asyncio over the worker's own."}, &Settings::loop,
-                   {"mgr"}),
+      word_setting(
+          {"loop", g,
+           "The event loop: `mgr`, asyncio's over the worker's own; `asyncio`, asyncio's as "
+           "it is; or `uvloop`, which must be installed where the application is."},
+          &Settings::loop, {"mgr", "asyncio", "uvloop"}),
       enum_setting<LifespanMode>({"lifespan", g,
                                   "The ASGI lifespan protocol: `auto` goes on without it where the "
                                   "application does not support it."},

@@ -7,6 +7,7 @@ import pytest
 
 import mold_harness
 
+LOOPS = ("mgr", "asyncio", "uvloop")
 PROBE = ("import os, sys; print(sys.implementation.name, '%d.%d' % sys.version_info[:2], "
          "'t' if 't' in getattr(sys, 'abiflags', '') else '-', os.path.realpath(sys.executable))")
 
@@ -42,12 +43,21 @@ def find_interpreters():
     return found
 
 
+def loops_of(path):
+    """The values of the setting `loop` that it can serve."""
+    has = subprocess.run([path, "-c", "import uvloop"], capture_output=True, timeout=20).returncode == 0
+    return [loop for loop in LOOPS if loop != "uvloop" or has]
+
+
 INTERPRETERS = find_interpreters()
+LOOPS_OF = {version: loops_of(path) for version, path in INTERPRETERS.items()}
+assert "uvloop" in LOOPS_OF["3.11"], "/usr/bin/python3 has no uvloop"
 APPS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "apps")
 
 
 def pytest_report_header(config):
-    return "interpreters: " + ", ".join(f"{version} {path}" for version, path in INTERPRETERS.items())
+    return "interpreters: " + ", ".join(f"{version} {path} (loops: {', '.join(LOOPS_OF[version])})"
+                                        for version, path in INTERPRETERS.items())
 
 
 def pytest_configure(config):
@@ -58,6 +68,14 @@ def pytest_configure(config):
 def python(request):
     """Each CPython of this machine in turn."""
     return INTERPRETERS[request.param]
+
+
+@pytest.fixture(params=[(version, loop) for version in sorted(INTERPRETERS) for loop in LOOPS_OF[version]],
+                ids="-".join, scope="module")
+def python_and_loop(request):
+    """Each CPython of this machine in turn, with each loop that it has."""
+    version, loop = request.param
+    return INTERPRETERS[version], loop
 
 
 @pytest.fixture

@@ -1,13 +1,15 @@
-"""asyncio on the worker's loop: what applications and libraries expect of an event loop."""
+"""asyncio on each of the loops: what applications and libraries expect of an event loop."""
 
 import json
 import os
+import re
 import signal
 import time
 
 import pytest
 
 import mold_harness
+from conftest import LOOPS_OF
 
 APP = '''
 import asyncio, concurrent.futures, contextvars, json, os, signal, socket, sys, threading, time
@@ -180,6 +182,106 @@ async def new_loop_in_thread(loop):
         return asyncio.run(inner())
     return await asyncio.to_thread(run)
 
+async def tasks(loop):
+    """Each request is a task of its own among all of them."""
+    this = asyncio.current_task()
+    asked = loop.create_task(asyncio.sleep(0, "asked"), name="asked")
+    names = {task.get_name() for task in asyncio.all_tasks()}
+    return [isinstance(this, asyncio.Task), this in asyncio.all_tasks(), "asked" in names, await asked,
+            asked in asyncio.all_tasks()]
+
+variable = contextvars.ContextVar("variable", default="untouched")
+
+async def context(loop):
+    """What a request sees at its beginning, and after it has been away in every way there is."""
+    before = variable.get()
+    variable.set("of a request")
+    loop.call_soon(variable.set, "of a callback")
+    loop.call_later(0.001, variable.set, "of a timer")
+    await asyncio.to_thread(variable.set, "of a thread")
+    await asyncio.create_task(asyncio.sleep(0.002))
+    return [before, variable.get()]
+
+async def servers(loop):
+    """A server and a client of the application's own, by protocols, on TCP and a Unix socket."""
+    class Shout(asyncio.Protocol):
+        def connection_made(self, transport):
+            self.transport = transport
+        def data_received(self, data):
+            self.transport.write(data.upper())
+            self.transport.write_eof()
+    class Ask(asyncio.Protocol):
+        def __init__(self):
+            self.data, self.done = b"", loop.create_future()
+        def connection_made(self, transport):
+            transport.write(b"question")
+        def data_received(self, data):
+            self.data += data
+        def connection_lost(self, error):
+            self.done.set_result(self.data.decode())
+    answers = []
+    server = await loop.create_server(Shout, "127.0.0.1", 0)
+    _, asked = await loop.create_connection(Ask, *server.sockets[0].getsockname())
+    answers.append(await asyncio.wait_for(asked.done, 5))
+    server.close()
+    path = f"shout-{os.getpid()}.sock"
+    server = await loop.create_unix_server(Shout, path)
+    _, asked = await loop.create_unix_connection(Ask, path)
+    answers.append(await asyncio.wait_for(asked.done, 5))
+    server.close()
+    return answers
+
+def raising():
+    raise ValueError("in a callback")
+
+async def exception_handler(loop):
+    heard = []
+    loop.set_exception_handler(lambda _, context: heard.append(context))
+    loop.call_soon(raising)
+    await asyncio.sleep(0.01)
+    loop.set_exception_handler(None)
+    return [len(heard), repr(heard[0]["exception"]), "raising" in heard[0]["message"]]
+
+async def slow_callback(loop):
+    """Debug mode names what has blocked the loop."""
+    import logging
+    records = []
+    class Keep(logging.Handler):
+        def emit(self, record):
+            records.append(record.getMessage())
+    keep = Keep()
+    logging.getLogger("asyncio").addHandler(keep)
+    before = loop.slow_callback_duration
+    loop.set_debug(True)
+    loop.slow_callback_duration = 0.05
+    try:
+        await asyncio.sleep(0)  # to the next turn, which is that of debug mode
+        loop.call_soon(time.sleep, 0.06)
+        await asyncio.sleep(0.1)
+    finally:
+        loop.slow_callback_duration = before
+        loop.set_debug(False)
+        logging.getLogger("asyncio").removeHandler(keep)
+    return [len(records), records[0].startswith("Executing <"), "took 0.06" in records[0]]
+
+async def steal(loop):
+    """All ways to take a signal; none of these three is to be had."""
+    got = results["stolen"] = []
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)]
+    loop.add_signal_handler(signal.SIGTERM, got.append, "loop")
+    signal.signal(signal.SIGINT, lambda *_: got.append("signal"))
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, lambda *_: sys.exit(5))
+    after = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)]
+    return before == after
+
+async def stolen(loop):
+    return results["stolen"]
+
+async def blocked(loop):
+    time.sleep(0.12)
+    return "late"
+
 async def debug(loop):
     loop.set_debug(True)
     try:
@@ -225,20 +327,28 @@ EXPECTED = {
     "signals": ["loop"],
     "wait_for": "value",
     "queue": True,
-    "names": ["MgrLoop", True, True, True],
     "new_loop_in_thread": "_UnixSelectorEventLoop",
     "debug": [50, False, True],
     "datagrams": "datagram",
     "forked": [1, 2],
+    "tasks": [True, True, True, "asked", False],
+    "context": ["untouched", "of a request"],
+    "servers": ["QUESTION", "QUESTION"],
+    "exception_handler": [1, "ValueError('in a callback')", True],
+    "slow_callback": [1, True, True],
 }
+LOOP_TYPES = {"mgr": "MgrLoop", "asyncio": "AsyncioLoop", "uvloop": "UvLoop"}
 
 
 @pytest.fixture(scope="module")
-def worker(python, tmp_path_factory):
+def worker(python_and_loop, tmp_path_factory):
     directory = tmp_path_factory.mktemp("loop")
     (directory / "main.py").write_text(APP)
-    with mold_harness.Mold(directory, "main:app", python=python) as mold:
-        yield mold.serving_worker()
+    python, loop = python_and_loop
+    with mold_harness.Mold(directory, "main:app", python=python, loop=loop) as mold:
+        worker = mold.serving_worker()
+        worker.loop, worker.python = loop, python
+        yield worker
 
 
 @pytest.mark.parametrize("case", EXPECTED)
@@ -257,18 +367,52 @@ def test_a_python_signal_handler_runs_at_once_while_the_loop_waits(worker):
 
 def test_requests_run_through_the_task_factory_of_the_application(worker):
     assert worker.json(path="/factory") == "set"
-    assert worker.json(path="/names")[0] == "MgrLoop"
+    assert worker.json(path="/names")[0] == LOOP_TYPES[worker.loop]
     made = worker.json(path="/made")
     assert made[:1] == ["Request"] and "called" in made and "not called" not in made
 
 
-def test_asyncios_debug_mode_from_the_start(python, tmp_path):
+def test_the_running_loop_is_the_one_that_was_asked_for(worker):
+    name, running, current, selector = worker.json(path="/names")
+    assert name == LOOP_TYPES[worker.loop] and running and current
+    assert selector == (worker.loop != "uvloop")
+
+
+def test_a_context_is_that_of_its_request_alone(worker):
+    """In turn on one connection, and many at once."""
+    connection = worker.connection()
+    for _ in range(5):
+        connection.request("GET", "/context")
+        assert json.loads(connection.getresponse().read()) == EXPECTED["context"]
+    connection.close()
+    connections = [worker.raw(b"GET /context HTTP/1.1\r\nHost: a\r\n\r\n") for _ in range(20)]
+    for connection in connections:
+        assert connection.recv(65536).endswith(b'["untouched", "of a request"]')
+        connection.close()
+
+
+def test_no_application_takes_the_signals_of_the_supervisor(worker):
+    assert worker.json(path="/steal") is True
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        os.kill(worker.pid, number)
+        assert worker.json(path="/stolen") == []
+    told = [line for line in worker.mold.log().splitlines() if "handler is not used" in line]
+    assert sorted(line.split("[warning] ")[1].split(":")[0] for line in told) == ["SIGHUP", "SIGINT",
+                                                                             "SIGTERM"]
+
+
+def test_asyncios_debug_mode_from_the_start(python_and_loop, tmp_path):
+    python, loop = python_and_loop
     (tmp_path / "main.py").write_text(APP)
     environment = {"PYTHONASYNCIODEBUG": "1", "PYTHONDEVMODE": "1"}
-    with mold_harness.Mold(tmp_path, "main:app", python=python, environment=environment) as mold:
+    with mold_harness.Mold(tmp_path, "main:app", python=python, loop=loop,
+                           environment=environment) as mold:
         worker = mold.serving_worker()
         assert worker.json(path="/timers") == EXPECTED["timers"]
         assert worker.json(path="/executor") == EXPECTED["executor"]
+        assert worker.json(path="/blocked") == "late"
+        mold_harness.wait_until(lambda: re.search(r"Executing <.* took 0\.1\d\d seconds", mold.output()),
+                                "the warning about a callback that blocked")
         worker.drain()
         assert worker.wait() == 0
         assert "Traceback" not in mold.output() and "never" not in mold.output(), mold.output()
@@ -284,7 +428,10 @@ def test_timers_fire_while_requests_come_in(worker):
         connection.close()
 
 
-def test_a_loop_that_is_run_inside_of_a_handler_serves_others_meanwhile(worker):
+def test_a_loop_that_is_run_inside_of_a_handler_serves_others_meanwhile(mold, python, tmp_path):
+    """Which CPython's own loop cannot do."""
+    (tmp_path / "main.py").write_text(APP)
+    worker = mold(python=python).serving_worker()
     nested = [worker.raw(b"GET /nested HTTP/1.1\r\nHost: a\r\n\r\n") for _ in range(8)]
     for _ in range(20):
         assert worker.json(path="/names")[1] is True
@@ -384,7 +531,17 @@ async def group():
             tasks.start_soon(child, n)
     with anyio.move_on_after(0.01) as scope:
         await anyio.sleep(10)
-    return [found, scope.cancel_called, await anyio.to_thread.run_sync(lambda: "thread")]
+    try:
+        with anyio.fail_after(0.01):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(anyio.sleep, 10)
+    except TimeoutError:
+        found.append("failed after")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(anyio.sleep, 10)
+        tasks.cancel_scope.cancel()
+    thread = await anyio.to_thread.run_sync(lambda: anyio.from_thread.run(asyncio.sleep, 0, "back"))
+    return [found, scope.cancel_called, thread]
 
 @app.get("/error")
 async def error():
@@ -392,11 +549,11 @@ async def error():
 '''
 
 
-@pytest.fixture(scope="module")
-def framework(tmp_path_factory):
+@pytest.fixture(params=LOOPS_OF["3.11"], scope="module")
+def framework(tmp_path_factory, request):
     directory = tmp_path_factory.mktemp("framework")
     (directory / "main.py").write_text(FRAMEWORK)
-    with mold_harness.Mold(directory, "main:app", python="/usr/bin/python3") as mold:
+    with mold_harness.Mold(directory, "main:app", python="/usr/bin/python3", loop=request.param) as mold:
         yield mold.serving_worker()
 
 
@@ -407,7 +564,7 @@ def test_fastapi_with_anyio_middleware_threads_streams_and_background_tasks(fram
     assert framework.request("POST", "/item", "{}", headers)[0] == 422
     mold_harness.wait_until(lambda: framework.json(path="/done") == ["a"], "background task")
     assert framework.request(path="/stream") == (200, b"012")
-    assert framework.json(path="/group") == [[0, 1, 2], True, "thread"]
+    assert framework.json(path="/group") == [[0, 1, 2, "failed after"], True, "back"]
     assert framework.request(path="/error")[0] == 500
     framework.mold.wait_for_log("ValueError: in the endpoint")
 

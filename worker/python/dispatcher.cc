@@ -34,9 +34,9 @@ bool Dispatcher::open(Callables callables) {
   if (!scopes_->ready()) return false;
   ready_ = Ref::take(PyObject_GetAttr(callables_.loop.get(), constants().ready));
   if (!ready_) PyErr_Clear();
-  task_arguments_ = Ref::take(PyDict_New());
+  queued_arguments_ = Ref::take(Py_BuildValue("{sO}", "loop", callables_.loop.get()));
+  task_arguments_ = queued_arguments_ ? Ref::take(PyDict_Copy(queued_arguments_.get())) : Ref();
   if (!task_arguments_) return false;
-  if (PyDict_SetItemString(task_arguments_.get(), "loop", callables_.loop.get()) != 0) return false;
   switch (callables_.start) {
     case Start::eager:
       return PyDict_SetItemString(task_arguments_.get(), "eager_start", Py_True) == 0;
@@ -171,7 +171,8 @@ Ref Dispatcher::make_task(PyObject* coroutine) {
   }
   Ref arguments = Ref::take(PyTuple_Pack(1, coroutine));
   if (!arguments) return {};
-  return Ref::take(PyObject_Call(c.task_type, arguments.get(), task_arguments_.get()));
+  const Ref& named = use_loop_for_steps_ ? queued_arguments_ : task_arguments_;
+  return Ref::take(PyObject_Call(c.task_type, arguments.get(), named.get()));
 }
 
 void Dispatcher::restore_reserve() {

@@ -7,6 +7,7 @@
 #include "common/base/log.h"
 #include "common/server/exchange.h"
 #include "worker/life/worker.h"
+#include "worker/python/pump.h"
 #include "worker/python/py.h"
 #include "worker/python/request.h"
 #include "worker/python/scope.h"
@@ -40,8 +41,14 @@ class Dispatcher final : public server::Application, public worker::Host {
   void attach(worker::Worker& worker, Ref on_leave);
   // Before the first request. False with an exception set.
   bool open(Callables callables);
-  // asyncio's debug mode wants to see every callback: nothing is `stepped` then.
+  // asyncio's debug mode wants to see every callback: every task is `queued` then.
   void use_loop_for_steps(bool use) { use_loop_for_steps_ = use; }
+  // The worker's loop is turned by this pump, which outlives this.
+  void use_pump(Pump& pump) { pump_ = &pump; }
+  // What Python has done to an exchange may need a turn of the worker's loop.
+  void touched() {
+    if (pump_) pump_->touched();
+  }
   // Requests go through loop.create_task() while the application has set a task factory.
   void use_create_task(bool use) { use_create_task_ = use; }
 
@@ -87,8 +94,10 @@ class Dispatcher final : public server::Application, public worker::Host {
   Ref on_leave_;
   worker::Worker* worker_ = nullptr;
   std::optional<ScopeBuilder> scopes_;
-  Ref task_arguments_;  // {"loop": loop, "eager_start": True} or with a name
+  Ref task_arguments_;    // {"loop": loop, "eager_start": True} or with a name
+  Ref queued_arguments_;  // {"loop": loop}
   Ref ready_;           // the loop's deque of callbacks; null where it has none that we know
+  Pump* pump_ = nullptr;
   bool use_create_task_ = false;
   bool use_loop_for_steps_ = false;
   bool taking_steps_ = false;

@@ -194,6 +194,7 @@ Request::Sent Request::send_file(Part part, const char* type) {
   const auto result = exchange_->send_file(std::move(part.file), part.offset, part.count, more);
   if (result == Exchange::SendResult::full) {
     full_ = true;
+    dispatcher_.touched();
     return Sent::full;
   }
   return sent_a_part(result, type, more);

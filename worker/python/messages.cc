@@ -62,6 +62,7 @@ PyObject* Request::take_message() {
   if (!asked_) {
     asked_ = true;
     exchange_->want_body();
+    dispatcher_.touched();
   }
   const std::string_view available = exchange_->body();
   const bool complete = exchange_->body_complete();
@@ -76,6 +77,7 @@ PyObject* Request::take_message() {
   }
   body_given_ = complete;
   if (!available.empty()) exchange_->consume(available.size());
+  dispatcher_.touched();
   return message.release();
 }
 
@@ -175,6 +177,7 @@ Request::Sent Request::sent_a_part(Exchange::SendResult result, const char* type
 }
 
 Request::Sent Request::outcome_of(Exchange::SendResult result, const char* type, bool more) {
+  dispatcher_.touched();
   switch (result) {
     case Exchange::SendResult::sent:
       return Sent::done;

@@ -192,6 +192,7 @@ void Request::conclude(Outcome outcome, PyObject* exception) {
   inner_.clear();
   task_.clear();
   exchange->release();
+  dispatcher_.touched();
   dispatcher_.forget(*this);
 }
 

@@ -55,6 +55,7 @@ struct Parts {
   Log log;
   Dispatcher dispatcher;
   LoopCore loop_core{dispatcher};
+  Pump pump{dispatcher};
   WsgiHost wsgi_host{log};
   HostSwitch host;
   std::optional<worker::Worker> worker;
@@ -226,6 +227,40 @@ PyObject* worker_wake(PyObject* self, PyObject*) {
   return none();
 }
 
+PyObject* worker_nest(PyObject* self, PyObject* ask) {
+  worker::Worker* worker = opened(self);
+  if (!worker) return nullptr;
+  Parts& parts = parts_of(self);
+  parts.pump.attach(*worker, Ref::borrow(ask));
+  parts.dispatcher.use_pump(parts.pump);
+  return PyLong_FromLong(worker->loop().backend_fd());
+}
+
+PyObject* worker_pump(PyObject* self, PyObject*) {
+  Parts& parts = parts_of(self);
+  if (!parts.pump.attached()) {
+    PyErr_SetString(PyExc_RuntimeError, "the worker's loop is not nested");
+    return nullptr;
+  }
+  std::optional<milliseconds> next;
+  if (!parts.pump.turn(next)) return nullptr;
+  return next ? PyFloat_FromDouble(static_cast<double>(next->count()) / 1000) : none();
+}
+
+PyObject* worker_rest(PyObject* self, PyObject*) {
+  worker::Worker* worker = opened(self);
+  if (!worker) return nullptr;
+  worker->begin_wait();
+  return none();
+}
+
+PyObject* worker_work(PyObject* self, PyObject*) {
+  worker::Worker* worker = opened(self);
+  if (!worker) return nullptr;
+  worker->end_wait();
+  return none();
+}
+
 PyObject* worker_no_debug(PyObject*, PyObject*) {
   return PyBool_FromLong(0);
 }
@@ -253,6 +288,7 @@ PyObject* worker_last_words(PyObject* self, PyObject* fd) {
   const long number = PyLong_AsLong(fd);
   if (!worker || (number == -1 && PyErr_Occurred())) return nullptr;
   worker->report_last_words(static_cast<int>(number));
+  parts_of(self).dispatcher.touched();
   return none();
 }
 
@@ -262,6 +298,7 @@ PyObject* worker_ready(PyObject* self, PyObject* interface) {
   const std::string name = utf8(interface);
   if (PyErr_Occurred()) return nullptr;
   worker->booted(name);
+  parts_of(self).dispatcher.touched();
   return none();
 }
 
@@ -271,6 +308,7 @@ PyObject* worker_boot_failed(PyObject* self, PyObject* args) {
   if (!failure || !worker) return nullptr;
   worker->boot_failed(ipc::BootFailed{failure->stage, failure->error, failure->exit_status},
                       failure->traceback);
+  parts_of(self).dispatcher.touched();
   return none();
 }
 
@@ -353,6 +391,14 @@ PyMethodDef worker_methods[] = {
      "BaseEventLoop.call_soon_threadsafe()"},
     {"run_once", worker_run_once, METH_NOARGS, "BaseEventLoop._run_once()"},
     {"wake", worker_wake, METH_NOARGS, "wake(): ends a select() or run_once(); from any thread"},
+    {"nest", worker_nest, METH_O,
+     "nest(ask): the descriptor on which another loop waits in place of this one. It calls pump() "
+     "when "
+     "that is readable, and soon after ask()"},
+    {"pump", worker_pump, METH_NOARGS,
+     "pump(): turns the worker's loop; in how many seconds another turn is due, or None"},
+    {"rest", worker_rest, METH_NOARGS, "rest(): the other loop waits now"},
+    {"work", worker_work, METH_NOARGS, "work(): it does so no more"},
     {"no_debug", worker_no_debug, METH_NOARGS,
      "no_debug(): False; get_debug() of a loop that is not in debug mode"},
     {"watch", worker_watch, METH_O, "watch(fd); -1: no more"},

@@ -5,7 +5,7 @@ import os
 import sys
 import time
 
-from mgr_host import errors, last_words, left_open, load, serve, streams
+from mgr_host import last_words, left_open, load, nested, serve, streams
 
 
 def run(mold):
@@ -17,6 +17,11 @@ def run(mold):
     last_words.keep_for(mold)
     settings = mold.settings
     prepare_interpreter(settings)
+    try:
+        nested.require(settings["loop"])
+    except load.Failure as failure:
+        mold.load_failed(failure.stage, failure.error, failure.traceback, 4)
+        return 4
     application = None
     if settings["load"]:
         application = load_in_mold(mold, settings)

@@ -8,6 +8,8 @@ import sys
 import types
 from asyncio import format_helpers
 
+from mgr_host import signals
+
 # Minor versions of CPython whose loop is the one that ours takes the place of.
 TESTED = {(3, 11), (3, 12), (3, 13)}
 # As in asyncio.base_events: from when on cancelled timers are removed before their time.
@@ -38,7 +40,7 @@ class CoreSelector(selectors.EpollSelector):
         super().close()
 
 
-class MgrLoop(asyncio.SelectorEventLoop):
+class MgrLoop(signals.Guarded, asyncio.SelectorEventLoop):
     """CPython's loop. What every request passes (call_soon() and what runs its callbacks) is ours
     where we know this CPython's private attributes and the loop is not in debug mode, else
     CPython's own; both work on the same queue, so that the one may follow the other at any time."""

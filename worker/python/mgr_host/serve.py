@@ -6,7 +6,7 @@ import os
 import threading
 import time
 
-from mgr_host import errors, last_words, load, wsgi
+from mgr_host import errors, last_words, load, nested, signals, wsgi
 from mgr_host.lifespan import Lifespan, StartupFailed
 from mgr_host.loop import EAGER_TASKS, MgrLoop, task_step_type
 from mgr_host.stacks import Stacks
@@ -23,6 +23,14 @@ def run(worker, application, settings):
     return status
 
 
+def make_loop(name, worker):
+    if name != "mgr":
+        return nested.make(name, worker)
+    loop = MgrLoop(worker)
+    loop.wake_on_signals()
+    return loop
+
+
 class Life:
     def __init__(self, worker, application, settings):
         self.worker = worker
@@ -33,7 +41,7 @@ class Life:
         last_words.keep_for(worker)
         self.stacks = Stacks(worker)
         self.stacks.take()
-        self.loop = MgrLoop(worker)
+        self.loop = make_loop(settings["loop"], worker)
         self.stacks.watch(self.loop)
         self.leaving = self.loop.create_future()
 
@@ -46,7 +54,7 @@ class Life:
 
     def run(self):
         asyncio.set_event_loop(self.loop)
-        self.loop.wake_on_signals()
+        signals.guard(self.worker)
         if self.application is None:
             try:
                 self.load()
@@ -129,7 +137,7 @@ class Life:
             self.worker.log("error", f"{line}: the application failed\n{errors.full(exception)}")
 
     def close_loop(self):
-        executor = self.loop._default_executor
+        executor = getattr(self.loop, "_default_executor", None)  # uvloop shows none
         if executor is not None:
             executor.shutdown(wait=False, cancel_futures=True)
         asyncio.set_event_loop(None)
