@@ -57,6 +57,56 @@ def test_C2_scope_is_a_fresh_dict_with_the_versions(worker):
     assert worker.json(path="/scope-is-fresh") is False
 
 
+def test_C3_scope_and_messages_hold_plain_values_alone(worker):
+    assert worker.json("POST", "/only-plain-values/a?b=c", b"x" * 100_000, {"X-A": "1"}) == []
+    assert state(worker, "foreign") == []
+
+
+def test_C7_messages_after_the_end_do_nothing_and_wrong_ones_still_raise(mold, worker):
+    assert worker.request(path="/after-the-end") == (200, b"the end")
+    assert state(worker, "after_the_end") == [None, None, None, None, None, "RuntimeError"]
+    assert "/after-the-end" not in mold.log()
+
+
+ASGI_2 = '''
+class Application:
+    def __init__(self, scope):
+        self.scope = scope
+    async def __call__(self, receive, send):
+        body = (await receive())["body"] + self.scope["path"].encode()
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": body})
+
+def function(scope):
+    return Application(scope)
+
+class Failing(Application):
+    def __init__(self, scope):
+        raise ValueError("in the first of the two calls")
+'''
+
+
+@pytest.mark.parametrize("target", ["main:Application", "main:function"])
+def test_C8_a_double_callable_of_asgi_2_is_detected_and_served(python, tmp_path, target):
+    (tmp_path / "main.py").write_text(ASGI_2)
+    with mold_harness.Mold(tmp_path, target, python=python, lifespan="off") as mold:
+        assert mold.loaded()["interface"] == "asgi2"
+        worker = mold.fork()
+        worker.ready()
+        worker.listen()
+        for _ in range(2):
+            assert worker.request("POST", "/path", b"body of ") == (200, b"body of /path")
+
+
+def test_C8_what_the_first_of_the_two_calls_raises_costs_its_request(python, tmp_path):
+    (tmp_path / "main.py").write_text(ASGI_2)
+    with mold_harness.Mold(tmp_path, "main:Failing", python=python, lifespan="off") as mold:
+        worker = mold.serving_worker()
+        for _ in range(2):
+            assert worker.request(path="/path")[0] == 500
+        assert mold.log().count("ValueError: in the first of the two calls") == 2
+
+
 def test_C4_C5_C9_send_refuses_bad_messages_and_ignores_extra_keys(worker):
     raised = worker.json(path="/send-errors")
     assert raised == {
@@ -89,7 +139,7 @@ def test_H10_an_exception_after_a_part_was_flushed_cuts_the_connection(worker):
     assert not data.endswith(b"0\r\n\r\n")
 
 
-def test_C8_H9_an_application_that_returns_without_an_answer_is_500_and_logged(mold, worker):
+def test_H9_an_application_that_returns_without_an_answer_is_500_and_logged(mold, worker):
     assert worker.request(path="/return-early")[0] == 500
     mold.wait_for_log("GET /return-early: the application returned without starting the response")
     assert worker.request(path="/return-after-start")[0] == 500
@@ -222,6 +272,14 @@ def test_H4_send_waits_for_a_client_that_does_not_read(mold, worker):
     assert "GET /flood" not in mold.log()
 
 
+def test_H3_framing_is_the_servers_and_the_order_of_fields_the_applications(worker):
+    data = read_all(worker.raw(b"GET /own-framing HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"))
+    head, _, body = data.partition(b"\r\n\r\n")
+    assert body == b"whole" and b"\r\nContent-Length: 5\r\n" in head
+    assert b"gzip" not in head and b"timeout" not in head
+    assert re.findall(rb"x-\w+: \d", head) == [b"x-first: 1", b"x-second: 2", b"x-first: 3"]
+
+
 def test_H3_buffers_lists_and_generators_are_accepted_where_bytes_and_lists_are(worker):
     connection = worker.connection()
     connection.request("GET", "/buffers")
@@ -258,6 +316,17 @@ def test_H6_head_and_204_have_no_body(worker):
     connection.close()
 
 
+@pytest.mark.parametrize("method, status", [("HEAD", 200), ("GET", 204), ("GET", 304), ("HEAD", 404)])
+def test_H6_what_has_no_body_gets_none_of_what_the_application_sends(worker, method, status):
+    """The next response on the connection begins right after the head."""
+    connection = worker.raw(
+        f"{method} /bodies-for-the-bodyless?{status} HTTP/1.1\r\nHost: a\r\n\r\n"
+        "GET /no-read HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
+    first, second, body = read_all(connection).split(b"\r\n\r\n")
+    assert first.startswith(b"HTTP/1.1 %d " % status) and b"chunked" not in first
+    assert second.startswith(b"HTTP/1.1 200 ") and body == b"not read"
+
+
 def test_H7_a_body_that_breaks_its_content_length_is_never_completed(mold, worker):
     data = read_all(worker.raw(b"GET /too-long HTTP/1.1\r\nHost: a\r\n\r\n"))
     assert b"four" not in data
@@ -287,6 +356,22 @@ def test_H12_an_unread_body_is_never_taken_for_the_next_request(worker):
     data = read_all(connection)
     assert b"evil" not in data
     assert data.startswith(b"HTTP/1.1 200")
+
+
+def test_H12_a_small_unread_body_is_drained_and_the_connection_stays(worker):
+    connection = worker.connection()
+    for _ in range(3):
+        connection.request("POST", "/no-read", b"x" * 20_000)
+        assert connection.getresponse().read() == b"not read"
+        socket_of_the_first = connection.sock
+    assert connection.sock is socket_of_the_first is not None
+    connection.close()
+
+
+def test_H13_one_connection_has_one_scope_at_a_time(worker):
+    data = read_all(worker.raw(b"GET /overlap HTTP/1.1\r\nHost: a\r\n\r\n" * 5
+                               + b"GET /overlap HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"))
+    assert re.findall(rb'"most": (\d)', data) == [b"1"] * 6
 
 
 def test_H13_pipelined_requests_are_answered_in_order(worker):

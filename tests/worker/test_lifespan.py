@@ -91,6 +91,34 @@ await send({"type": "lifespan.startup.failed", "message": "Traceback:\\n  x\\nOS
     assert worker.wait() == 3
 
 
+def test_L5_shutdown_comes_when_the_last_request_has_been_answered(app, mold, python):
+    app('''
+import asyncio
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        print((await receive())["type"])
+        return await send({"type": "lifespan.shutdown.complete"})
+    await send({"type": "http.response.start", "status": 200})
+    await send({"type": "http.response.body", "body": b"begun,", "more_body": True})
+    await asyncio.sleep(0.3)
+    print("answered")
+    await send({"type": "http.response.body", "body": b"ended"})
+''')
+    running = mold(python=python)
+    worker = running.serving_worker()
+    connection = worker.raw(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    received = connection.recv(65536)
+    worker.drain()
+    while part := connection.recv(65536):
+        received += part
+    assert b"begun," in received and b"ended" in received
+    connection.close()
+    assert worker.wait() == 0
+    assert running.output().splitlines() == ["answered", "lifespan.shutdown"]
+
+
 def test_L5_shutdown_failed_is_logged_and_the_worker_leaves(app, mold):
     with_lifespan(app, '''
 await receive()

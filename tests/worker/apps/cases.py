@@ -54,6 +54,66 @@ async def scope_is_fresh(scope, receive, send):
     await answer(send, spoiled)
 
 
+def foreign(value, where="it"):
+    """Where something is of a type that no message may hold."""
+    kind = type(value)
+    if kind in (bytes, str, float, bool, type(None)) or (kind is int and -2 ** 63 <= value < 2 ** 63):
+        return []
+    if kind in (list, tuple):
+        return [found for index, each in enumerate(value) for found in foreign(each, f"{where}[{index}]")]
+    if kind is dict and all(type(key) is str for key in value):
+        return [found for key, each in value.items() for found in foreign(each, f"{where}[{key!r}]")]
+    return [f"{where}: {kind.__name__}"]
+
+
+async def only_plain_values(scope, receive, send):
+    found = foreign(scope, "scope")
+    more = True
+    while more:
+        message = await receive()
+        found += foreign(message, "message")
+        more = message["more_body"]
+    await answer(send, found)
+    state_of_cases["foreign"] = foreign(await receive(), "disconnect")
+
+
+async def after_the_end(scope, receive, send):
+    await answer(send, b"the end")
+    raised = []
+    for message in ({"type": "http.response.start", "status": 200}, {"type": "http.response.body"},
+                    {"type": "http.response.body", "body": b"more", "more_body": True},
+                    {"type": "http.response.trailers", "headers": []},
+                    {"type": "http.response.early_hint", "links": []}, {"type": "http.no.such"}):
+        try:
+            raised.append(await send(message))
+        except Exception as error:
+            raised.append(type(error).__name__)
+    state_of_cases["after_the_end"] = raised
+
+
+async def own_framing(scope, receive, send):
+    """Fields that are the server's, in the middle of the application's own."""
+    await send({"type": "http.response.start", "status": 200, "headers": [
+        (b"x-first", b"1"), (b"transfer-encoding", b"gzip, chunked"), (b"x-second", b"2"),
+        (b"keep-alive", b"timeout=100"), (b"x-first", b"3")]})
+    await send({"type": "http.response.body", "body": b"whole"})
+
+
+async def bodies_for_the_bodyless(scope, receive, send):
+    status = int(scope["query_string"])
+    await send({"type": "http.response.start", "status": status, "headers": []})
+    await send({"type": "http.response.body", "body": b"must not be sent", "more_body": True})
+    await send({"type": "http.response.body", "body": b"neither"})
+
+
+async def overlap(scope, receive, send):
+    state_of_cases["active"] = state_of_cases.get("active", 0) + 1
+    state_of_cases["most"] = max(state_of_cases.get("most", 0), state_of_cases["active"])
+    await asyncio.sleep(0.01)
+    state_of_cases["active"] -= 1
+    await answer(send, {"most": state_of_cases["most"]})
+
+
 async def context(scope, receive, send):
     before = seen.get()
     seen.set("set by a request")
