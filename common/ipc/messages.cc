@@ -36,6 +36,11 @@ json base(const char* type) {
   return json{{"v", kProtocolVersion}, {"type", type}};
 }
 
+json to_json(const Executes& m) {
+  json object = base("executes");
+  object["interpreter"] = cut(m.interpreter);
+  return object;
+}
 json to_json(const Loaded& m) {
   json object = base("loaded");
   object["interpreter"] = cut(m.interpreter);
@@ -218,6 +223,7 @@ Result<MoldMessage> decode_mold_message(std::string_view text) {
         if (type == "fork_failed") {
           return ForkFailed{o.at("worker").get<std::uint64_t>(), o.at("error").get<std::string>()};
         }
+        if (type == "executes") return Executes{o.at("interpreter").get<std::string>()};
         if (type == "last_words") return LastWords{};
         return std::nullopt;
       });

@@ -40,6 +40,11 @@ struct LastWords {};
 
 // ---- mold → supervisor
 
+// The mold becomes this program now: it is to blame for what happens before its own first record.
+struct Executes {
+  std::string interpreter;
+};
+
 // The mold is ready to fork workers. With load: the application is imported.
 struct Loaded {
   std::string interpreter;  // path of the Python used, or of the library
@@ -123,7 +128,7 @@ struct TryAccept {};
 // `mgr drain_delay`: responses carry `Connection: close`, accepting goes on.
 struct CloseAfterResponse {};
 
-using MoldMessage = std::variant<Loaded, LoadFailed, Forked, ForkFailed, LastWords>;
+using MoldMessage = std::variant<Loaded, LoadFailed, Forked, ForkFailed, LastWords, Executes>;
 using MoldCommand = std::variant<Fork>;
 using WorkerMessage = std::variant<Ready, BootFailed, StoppedAccepting, LastWords>;
 using WorkerCommand =

@@ -65,6 +65,8 @@ void Lifecycle::on_mold_message(MoldId id, const ipc::MoldMessage& message, std:
                                : "by Python " + loaded->python + " (" + loaded->interpreter + ")";
     log_.info("generation {}: {} {} in {} ms", generation->number,
               generation->load ? "application loaded" : "mold started", by, loaded->duration_ms);
+  } else if (const auto* executes = std::get_if<ipc::Executes>(&message)) {
+    mold.interpreter = executes->interpreter;
   } else if (const auto* failed = std::get_if<ipc::LoadFailed>(&message)) {
     mold.failure = Failure{failed->stage, failed->error, std::move(traceback), failed->exit_status};
     mold.deadline = world_.now() + kLeaveTime;
@@ -146,8 +148,9 @@ void Lifecycle::on_time() {
       const auto* generation = find_generation(mold.generation);
       mold.failure =
           Failure{"import",
-                  fmt::format("the application did not load within boot_timeout ({})",
-                              seconds(generation ? generation->settings->boot_timeout : Millis(0))),
+                  fmt::format("the application did not load within boot_timeout ({}){}",
+                              seconds(generation ? generation->settings->boot_timeout : Millis(0)),
+                              in_parentheses(mold.interpreter)),
                   "", 4};
       mold_failed(mold, *mold.failure);
     }

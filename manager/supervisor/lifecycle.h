@@ -32,6 +32,11 @@ struct Failure {
   int exit_status = 1;
 };
 
+// At the end of a sentence; nothing for an empty text.
+inline std::string in_parentheses(const std::string& text) {
+  return text.empty() ? "" : " (" + text + ")";
+}
+
 // The end of a change that somebody asked for.
 struct Outcome {
   bool ok = true;
@@ -60,6 +65,7 @@ struct Mold {
   int generation = 0;  // key
   pid_t pid = -1;
   State state = State::loading;
+  std::string interpreter;  // that it has become; empty: none, or not yet
   std::optional<Millis> deadline;
   std::optional<Failure> failure;
 };

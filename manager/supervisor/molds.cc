@@ -69,7 +69,8 @@ void Lifecycle::mold_gone(MoldId id, const std::string& how, std::string last_wo
   if (mold.state != Mold::State::leaving) {
     const bool loading = mold.state == Mold::State::loading;
     mold_failed(mold, Failure{"import",
-                              loading ? "the mold died while it loaded the application: " + how
+                              loading ? "the mold died while it loaded the application: " + how +
+                                            in_parentheses(mold.interpreter)
                                       : "the mold died: " + how,
                               std::move(last_words), 4});
   }

@@ -47,8 +47,8 @@ class Channel:
         self.ours.sendmsg([text], rights)
 
     def receive(self):
-        """The next record as a dict, its traceback under "traceback"; None at the end. That of the
-        last words is no answer to anything: its descriptor is kept."""
+        """The next record as a dict, its traceback under "traceback"; None at the end. Those that tell
+        the interpreter and bring the last words are no answers to anything."""
         data, ancillary, _, _ = self.ours.recvmsg(4096, socket.CMSG_SPACE(64 * 4))
         if not data:
             return None
@@ -62,7 +62,7 @@ class Channel:
                     continue
                 with file:
                     record["traceback"] = text_of(file)
-        return self.receive() if record["type"] == "last_words" else record
+        return self.receive() if record["type"] in ("executes", "last_words") else record
 
     def last_words(self):
         return text_of(self.words)

@@ -66,6 +66,12 @@ void prepare_sanitizer() {
 #endif
 }
 
+void tell_interpreter(const std::string& path) {
+  ipc::Channel channel{UniqueFd(ipc::kChannelFd)};
+  (void)channel.send(ipc::encode(ipc::MoldMessage(ipc::Executes{path})));
+  (void)channel.release().release();  // it stays open for what is executed
+}
+
 }  // namespace
 
 Result<void> enter_application_environment(const Settings& settings) {
@@ -121,6 +127,7 @@ Error exec_interpreter(const Settings& settings, const std::string& python_direc
   const std::string path = absolute(*found);
   prepare_sanitizer();
   const char* const arguments[] = {path.c_str(), "-c", boot.c_str(), nullptr};
+  tell_interpreter(path);
   ::execv(path.c_str(), const_cast<char* const*>(arguments));
   return Error::from_errno("cannot run the interpreter " + path);
 }

@@ -56,6 +56,7 @@ TEST(Messages, of_workers_arrive_as_they_were_sent) {
   (void)worker_round_trip(StoppedAccepting{});
   (void)worker_round_trip(LastWords{});
   (void)mold_round_trip(LastWords{});
+  EXPECT_EQ(mold_round_trip(Executes{"/usr/bin/python3"}).interpreter, "/usr/bin/python3");
 }
 
 TEST(Messages, to_workers_arrive_as_they_were_sent) {
