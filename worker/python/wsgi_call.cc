@@ -9,8 +9,13 @@ namespace mgr::python {
 
 using server::Exchange;
 
-void WsgiCall::drop() {
-  if (references_.fetch_sub(1, std::memory_order_acq_rel) == 1) host_.give_back(*this);
+void WsgiCall::drop(By who) {
+  if (references_.fetch_sub(1, std::memory_order_acq_rel) > 1) return;
+  if (who == By::loop) {
+    host_.give_back(*this);
+  } else {
+    delete this;
+  }
 }
 
 void WsgiCall::reset() {
@@ -25,6 +30,7 @@ void WsgiCall::reset() {
   in_used_ = 0;
   body_given_ = 0;
   head_sent_ = blocked_ = feeding_ = asked_ = false;
+  has_large_ = last_ = done_ = false;
   large_waits_ = last_queued_ = input_complete_ = input_wanted_ = false;
   lost_ = complete_ = failed_ = finished_ = parked_ = marked_ = false;
   head_given_ = last_given_ = is_lent_ = false;
@@ -91,7 +97,7 @@ void WsgiCall::on_body(Exchange&) noexcept {
 void WsgiCall::on_drain(Exchange& exchange) noexcept {
   blocked_ = false;
   if (exchange.response_complete()) {
-    complete();
+    done_ = true;
   } else {
     pump();
   }
@@ -103,28 +109,27 @@ void WsgiCall::on_disconnect(Exchange&) noexcept {
   tell_and_attend_later();
 }
 
-// Wakes whoever waits.
-void WsgiCall::tell() {
+// Wakes whoever waits. True: the call is to end.
+bool WsgiCall::tell() {
+  bool due;
   {
     const auto lock = host_.lock();
+    complete_ = done_;
+    if (done_) large_waits_ = false;
     if (parked_ && (lost_ || complete_)) {
       parked_ = false;
       host_.close_later(*this);
     }
+    due = (finished_ && (complete_ || lost_)) || (lost_ && stage_ == Stage::gathering);
   }
   changed_.notify_all();
   host_.told();
+  return due;
 }
 
 // From inside of an exchange's call, which leaves the end to attend().
 void WsgiCall::tell_and_attend_later() {
-  tell();
-  bool due;
-  {
-    const auto lock = host_.lock();
-    due = finished_ || (lost_ && stage_ == Stage::gathering);
-  }
-  if (due) host_.attend_later(*this);
+  if (tell()) host_.attend_later(*this);
 }
 
 void WsgiCall::attend() {
@@ -141,39 +146,30 @@ void WsgiCall::attend() {
   }
   pump();
   if (failed) answer_for_the_application();
-  tell();
-  end_if_due();
+  if (tell()) end();
 }
 
-void WsgiCall::end_if_due() {
+void WsgiCall::end() {
   if (!exchange_) return;
-  const bool unheard = lost_ && stage_ == Stage::gathering;
+  stage_ = Stage::over;
   {
     const auto lock = host_.lock();
-    if (!unheard && !(finished_ && (complete_ || lost_))) return;
     lost_ = true;
   }
-  stage_ = Stage::over;
   std::exchange(exchange_, nullptr)->release();
-  drop();
+  drop(By::loop);
 }
 
 // RFC 9110 15.6.1, while nothing has been sent; else the client must notice that the end is
 // missing.
 void WsgiCall::answer_for_the_application() {
-  if (lost_ || complete_) return;
+  if (lost_ || done_) return;
   if (exchange_->head_flushed()) {
     exchange_->abort();
   } else {
     exchange_->respond(500, "text/plain; charset=utf-8", "Internal Server Error");
   }
-  complete();
-}
-
-void WsgiCall::complete() {
-  const auto lock = host_.lock();
-  complete_ = true;
-  large_waits_ = false;
+  done_ = true;
 }
 
 void WsgiCall::lose() {
@@ -183,41 +179,44 @@ void WsgiCall::lose() {
   file_.reset();
 }
 
+// What the other side has left to be sent becomes the loop's. False: there is nothing.
+bool WsgiCall::take_output() {
+  const auto lock = host_.lock();
+  sending_.swap(queued_);
+  has_large_ = large_waits_;
+  last_ = last_queued_;
+  return !sending_.empty() || has_large_ || last_;
+}
+
 // Gives the exchange as much as it takes.
 void WsgiCall::pump() {
-  while (!blocked_ && !lost_ && !complete_) {
-    bool large;
-    bool last;
-    {
-      const auto lock = host_.lock();
-      if (sending_.empty()) sending_.swap(queued_);
-      large = large_waits_;
-      last = last_queued_ && queued_.empty();
-    }
-    if (sending_.empty() && !large && !last) return;
+  while (!blocked_ && !lost_ && !done_) {
+    if (sending_.empty() && !has_large_ && !last_ && !take_output()) return;
     if (!head_sent_) send_head();
     if (lost_) return;
     if (!sending_.empty()) {
-      took(exchange_->send_body(sending_, !last || large));
+      took(exchange_->send_body(sending_, !last_ || has_large_));
       sending_.clear();
-    } else if (large) {
-      send_slice(last);
+    } else if (has_large_) {
+      send_slice();
     } else {
       took(exchange_->send_body({}, false));
     }
   }
 }
 
-void WsgiCall::send_slice(bool last) {
+void WsgiCall::send_slice() {
   if (file_) {
+    has_large_ = false;
     took(exchange_->send_file(std::move(file_), file_offset_, file_count_, false));
     return;
   }
   const std::string_view slice = large_.substr(0, kSlice);
   const bool whole = slice.size() == large_.size();
-  const auto result = exchange_->send_body(slice, !(whole && last));
+  const auto result = exchange_->send_body(slice, !(whole && last_));
   large_.remove_prefix(slice.size());
   if (whole) {
+    has_large_ = false;
     const auto lock = host_.lock();
     large_waits_ = false;
   }
@@ -256,7 +255,7 @@ void WsgiCall::took(Exchange::SendResult result) {
       exchange_->abort();
       return lose();
   }
-  if (exchange_->response_complete()) complete();
+  done_ = exchange_->response_complete();
 }
 
 // ---- the application's side
@@ -301,23 +300,20 @@ WsgiCall::Sent WsgiCall::send(std::string_view data, bool last, Wake wake) {
   last_queued_ = last;
   if (data.size() <= kQueued) {
     queued_.append(data);
-    lock.unlock();
-    if (wake == Wake::now) host_.attend_later(*this);
+    if (wake == Wake::now) host_.attend_later(*this, std::move(lock));
     return Sent::taken;
   }
   large_ = data;
   large_waits_ = true;
   if (last) return lend(std::move(lock));
-  lock.unlock();
-  host_.attend_later(*this);
+  host_.attend_later(*this, std::move(lock));
   if (!wait(&WsgiCall::large_is_taken)) return Sent::failed;
   return lost() ? Sent::closed : Sent::taken;
 }
 
 WsgiCall::Sent WsgiCall::lend(std::unique_lock<std::mutex> lock) {
   parked_ = is_lent_ = true;
-  lock.unlock();
-  host_.attend_later(*this);
+  host_.attend_later(*this, std::move(lock));
   return Sent::lent;
 }
 
@@ -327,6 +323,7 @@ WsgiCall::Sent WsgiCall::send_directly(std::string_view data, bool last) {
   large_ = data;
   large_waits_ = !data.empty();
   pump();
+  complete_ = done_;
   if (lost_) return Sent::closed;
   if (last && !complete_) {
     parked_ = is_lent_ = true;
@@ -348,6 +345,7 @@ WsgiCall::Sent WsgiCall::send_file(UniqueFd file, std::uint64_t offset, std::uin
   large_waits_ = last_queued_ = true;
   if (!host_.is_direct()) return lend(std::move(lock));
   pump();
+  complete_ = done_;
   if (lost_) return Sent::closed;
   if (complete_) return Sent::taken;
   parked_ = is_lent_ = true;
@@ -364,14 +362,12 @@ void WsgiCall::fail() {
 }
 
 void WsgiCall::finish() {
-  {
-    const auto lock = host_.lock();
-    finished_ = true;
-  }
+  auto lock = host_.lock();
+  finished_ = true;
   if (host_.is_direct()) {
     attend();
   } else {
-    host_.attend_later(*this);
+    host_.attend_later(*this, std::move(lock));
   }
 }
 

@@ -47,7 +47,9 @@ class WsgiCall final : public server::ExchangeObserver {
   WsgiCall(const WsgiCall&) = delete;
 
   void hold() { references_.fetch_add(1, std::memory_order_relaxed); }
-  void drop();
+  // The loop's thread keeps what is dropped for another request.
+  enum class By { loop, application };
+  void drop(By who = By::application);
 
   // ---- the loop's side
 
@@ -117,16 +119,16 @@ class WsgiCall final : public server::ExchangeObserver {
 
   bool is_ready() const;
   void feed();
+  bool take_output();
   void pump();
   void send_head();
-  void send_slice(bool last);
+  void send_slice();
   void took(server::Exchange::SendResult result);
-  void complete();
   void lose();
-  void tell();
+  bool tell();
   void tell_and_attend_later();
   void answer_for_the_application();
-  void end_if_due();
+  void end();
   void reset();
   bool wait(bool (WsgiCall::*ready)() const);
   bool has_room() const { return (queued_.size() < kQueued && !large_waits_) || lost_; }
@@ -154,7 +156,10 @@ class WsgiCall final : public server::ExchangeObserver {
   bool head_sent_ = false;
   bool blocked_ = false;  // the exchange is full
   bool feeding_ = false;
-  bool asked_ = false;  // for the body
+  bool asked_ = false;      // for the body
+  bool has_large_ = false;  // large_ or file_ follows sending_
+  bool last_ = false;       // and nothing follows that
+  bool done_ = false;       // the exchange has the whole response
 
   // ---- shared; lost_ and complete_ are the loop's to set
   std::string incoming_;
@@ -168,7 +173,7 @@ class WsgiCall final : public server::ExchangeObserver {
   bool input_complete_ = false;
   bool input_wanted_ = false;
   bool lost_ = false;      // neither body nor response passes any more
-  bool complete_ = false;  // the exchange has the whole response
+  bool complete_ = false;  // the exchange has the whole response: done_, once told
   bool failed_ = false;
   bool finished_ = false;
   bool parked_ = false;  // the host is to call for the end

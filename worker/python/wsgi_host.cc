@@ -44,6 +44,8 @@ bool WsgiHost::open(worker::Worker& worker, Callables callables, const EnvironBu
   });
   signals_->start(FdWatcher::kReadable);
   wakeup_.emplace(worker.loop(), [this] { attend_marked(); });
+  turns_.emplace(
+      worker.loop(), [this] { wake_for_enqueued(); }, [this] { wake_for_enqueued(); });
   return environs_.open(fixed);
 }
 
@@ -61,15 +63,13 @@ void WsgiHost::log_exception(const std::string& line, PyObject* exception) {
 // ---- the loop's side
 
 void WsgiHost::on_request(server::Exchange& exchange) noexcept {
-  WsgiCall* call = nullptr;
-  {
-    const auto held = lock();
-    if (!spare_.empty()) {
-      call = spare_.back();
-      spare_.pop_back();
-    }
+  WsgiCall* call;
+  if (spare_.empty()) {
+    call = new WsgiCall(*this);
+  } else {
+    call = spare_.back();
+    spare_.pop_back();
   }
-  if (!call) call = new WsgiCall(*this);
   call->hold();
   call->begin(exchange);
 }
@@ -79,13 +79,21 @@ void WsgiHost::on_leave(worker::Leave how) noexcept {
 }
 
 void WsgiHost::enqueue(WsgiCall& call) {
-  const auto held = lock();
-  queue_.push_back(&call);
+  {
+    const auto held = lock();
+    queue_.push_back(&call);
+  }
   if (is_direct()) {
     worker_->wake();
   } else {
-    wake_one();
+    enqueued_ = true;
   }
+}
+
+void WsgiHost::wake_for_enqueued() {
+  if (!std::exchange(enqueued_, false)) return;
+  const auto held = lock();
+  if (!queue_.empty()) wake_one();
 }
 
 void WsgiHost::close_later(WsgiCall& call) {
@@ -97,14 +105,12 @@ void WsgiHost::close_later(WsgiCall& call) {
   }
 }
 
-void WsgiHost::attend_later(WsgiCall& call) {
-  {
-    const auto held = lock();
-    if (std::exchange(call.marked_, true)) return;
-    call.hold();
-    marked_.push_back(&call);
-    if (marked_.size() > 1) return;
-  }
+void WsgiHost::attend_later(WsgiCall& call, std::unique_lock<std::mutex> held) {
+  if (std::exchange(call.marked_, true)) return;
+  call.hold();
+  marked_.push_back(&call);
+  if (marked_.size() > 1) return;
+  held = {};
   if (is_direct()) {
     worker_->wake();
   } else {
@@ -120,7 +126,7 @@ void WsgiHost::attend_marked() {
   }
   for (WsgiCall* call : attended_) {
     call->attend();
-    call->drop();
+    call->drop(WsgiCall::By::loop);
   }
   attended_.clear();
 }
@@ -130,7 +136,6 @@ void WsgiHost::told() {
 }
 
 void WsgiHost::give_back(WsgiCall& call) {
-  const auto held = lock();
   if (spare_.size() < kMostSpare) {
     spare_.push_back(&call);
   } else {
@@ -169,17 +174,8 @@ bool WsgiHost::run_directly() {
   // What comes meanwhile has the loop's next turn before it.
   for (std::size_t left = queue_.size() + threads_[0]->closing.size(); left > 0; --left) {
     WsgiCall* call = nullptr;
-    switch (take(0, call)) {
-      case Job::run:
-        run(*call, 0);
-        break;
-      case Job::close:
-        close_lent(*this, *call);
-        break;
-      case Job::none:
-      case Job::stop:
-        return true;
-    }
+    const Job job = take(0, call);
+    if (!act(job, call)) return true;
   }
   if (!queue_.empty() || !marked_.empty() || !threads_[0]->closing.empty()) worker_->wake();
   return true;
@@ -224,7 +220,7 @@ WsgiHost::Job WsgiHost::take(std::size_t number, WsgiCall*& call) {
   queue_.pop_front();
   call->thread_ = number;
   if (!queue_.empty() && !is_direct()) wake_one();
-  return Job::run;
+  return call->lost_ ? Job::drop : Job::run;
 }
 
 void WsgiHost::wait_for_work(std::size_t number) {
@@ -245,33 +241,35 @@ PyObject* WsgiHost::run_requests(std::size_t number) {
   pthread_setname_np(pthread_self(), ("mgr wsgi " + std::to_string(number)).c_str());
   for (;;) {
     WsgiCall* call = nullptr;
-    switch (take(number, call)) {
-      case Job::none:
-        wait_for_work(number);
-        break;
-      case Job::run:
-        run(*call, number);
-        break;
-      case Job::close:
-        close_lent(*this, *call);
-        break;
-      case Job::stop:
-        return none();
-    }
+    const Job job = take(number, call);
+    if (job == Job::stop) return none();
+    if (!act(job, call)) wait_for_work(number);
   }
+}
+
+// False: there was nothing to do.
+bool WsgiHost::act(Job job, WsgiCall* call) {
+  switch (job) {
+    case Job::run:
+      run_call(*this, *call);
+      return true;
+    case Job::close:
+      close_lent(*this, *call);
+      return true;
+    case Job::drop:  // nobody waits for the answer any more
+      call->finish();
+      return true;
+    case Job::none:
+    case Job::stop:
+      break;
+  }
+  return false;
 }
 
 void WsgiHost::stop() {
   const auto held = lock();
   stopping_ = true;
   while (!idle_.empty()) wake(idle_.back());
-}
-
-void WsgiHost::run(WsgiCall& call, std::size_t number) {
-  call.thread_ = number;
-  // Nobody waits for the answer any more.
-  if (call.lost()) return call.finish();
-  run_call(*this, call);
 }
 
 }  // namespace mgr::python

@@ -29,7 +29,8 @@ namespace mgr::python {
 // threads > 1: a pool. The loop's thread does all of the input and output, and never takes the GIL
 // for a request; the pool's threads run the application, and hand body and response over. One mutex
 // guards what they share; it is held for moments only, and never while waiting for the GIL. One
-// coalesced wake-up tells the loop. Threads write no socket themselves: the loop may close it at
+// coalesced wake-up tells the loop, and a thread is woken once for what one turn of the loop has
+// brought. Threads write no socket themselves: the loop may close it at
 // any moment, and the wake-up is needed anyway to begin what comes next on the connection. A thread
 // takes the GIL first and then a request, and keeps the GIL for the next one: while one is
 // computing, another one's turn comes by the interpreter's switch interval alone.
@@ -75,12 +76,14 @@ class WsgiHost final : public server::Application, public worker::Host {
   void enqueue(WsgiCall& call);
   // Its thread is to close what the call was lent. With the lock.
   void close_later(WsgiCall& call);
-  // The loop is to attend to it; without the lock.
-  void attend_later(WsgiCall& call);
+  // The loop is to attend to it. The lock that it is given, where it is given one, is released.
+  void attend_later(WsgiCall& call) { attend_later(call, lock()); }
+  void attend_later(WsgiCall& call, std::unique_lock<std::mutex> held);
   // A call has news: ends a turn().
   void told();
   // Direct: one turn of the loop on behalf of a call that waits. False with an exception set.
   bool turn();
+  // On the loop's thread.
   void give_back(WsgiCall& call);
   std::vector<server::HeaderField>& scratch_fields() { return scratch_fields_; }
 
@@ -91,13 +94,14 @@ class WsgiHost final : public server::Application, public worker::Host {
     bool waits = false;             // and is in idle_
     bool called = false;            // is the one that waking_ stands for
   };
-  enum class Job { none, run, close, stop };
+  enum class Job { none, run, close, drop, stop };
 
   Job take(std::size_t number, WsgiCall*& call);
   void wait_for_work(std::size_t number);
   void wake_one();
   void wake(std::size_t number);
-  void run(WsgiCall& call, std::size_t number);
+  bool act(Job job, WsgiCall* call);
+  void wake_for_enqueued();
   bool run_directly();
   void attend_marked();
   bool run_loop();
@@ -108,17 +112,19 @@ class WsgiHost final : public server::Application, public worker::Host {
   worker::Worker* worker_ = nullptr;
   std::optional<FdWatcher> signals_;
   std::optional<Wakeup> wakeup_;
+  std::optional<TurnWatcher> turns_;
   std::optional<worker::Leave> leave_;
   std::vector<server::HeaderField> scratch_fields_;  // the loop's
   std::vector<WsgiCall*> attended_;                  // likewise
+  std::vector<WsgiCall*> spare_;                     // likewise
   bool turning_ = false;
+  bool enqueued_ = false;  // in this turn of the loop
 
   mutable std::mutex mutex_;
   std::vector<std::unique_ptr<Thread>> threads_;
   std::deque<WsgiCall*> queue_;
   std::vector<std::size_t> idle_;  // the last one is taken first: what it has is in the caches
   std::vector<WsgiCall*> marked_;
-  std::vector<WsgiCall*> spare_;
   bool waking_ = false;  // a thread has been woken and has not looked yet
   bool stopping_ = false;
 };
