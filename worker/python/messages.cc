@@ -93,7 +93,7 @@ void Request::raise_disconnected() {
 
 Request::Sent Request::send(PyObject* message) {
   const Constants& c = constants();
-  if (!PyDict_Check(message)) {
+  if (!PyDict_CheckExact(message) && !PyDict_Check(message)) {
     PyErr_Format(PyExc_TypeError, "an ASGI message is a dict, not %R", message);
     return Sent::failed;
   }

@@ -1,7 +1,7 @@
-"""User instructions per request, exactly: the server runs under callgrind, whose counters are taken and
-zeroed before and after a known number of requests. So nothing of the server's start is in the result,
-and nothing of what else the machine does. The counts of all of its processes are added; those that do
-not serve stand still.
+"""User instructions per request, exactly: the server runs under callgrind, and what a short run of load has
+taken is subtracted from what a longer one has. So neither the server's start nor that of the connections is
+in the result, and nothing of what else the machine does. The counts of all of its processes are added;
+those that do not serve stand still.
 """
 
 import re
@@ -16,22 +16,26 @@ PATIENCE = 180  # seconds, for a server that starts fifty times slower
 
 def count_instructions(options, server, workload):
     """(instructions per request, lines that say which functions take most of them)."""
-    count = options.instruction_requests
+    count, short = options.instruction_requests, max(options.instruction_requests // 4, options.connections)
     with Running(server, workload, options, VALGRIND, PATIENCE) as running:
-        load(options, running, count=max(count // 4, options.connections))
-        take_counters(running)
-        load(options, running, count=count)
-        counters = take_counters(running)
-        busiest = max(counters, key=counters.get)
-        return sum(counters.values()) / count, busiest_functions(busiest, count)
+        counters = []
+        for requests in (short, short, short + count):  # the first only warms up
+            load(options, running, count=requests)
+            counters.append(take_counters(running))
+        before, after = (max(each, key=each.get) for each in counters[1:])
+        spent = sum(counters[2].values()) - sum(counters[1].values())
+        return spent / count, busiest_functions(before, after, count)
 
 
 def take_counters(running):
     """{file: instructions since the counters were last taken} of each process."""
     before = set(running.directory.glob("out.*.*"))
     pids = [str(pid) for pid in running.tree()]
-    done = subprocess.run(["callgrind_control", "--dump", *pids], capture_output=True, text=True,
-                          timeout=PATIENCE)
+    try:
+        done = subprocess.run(["callgrind_control", "--dump", *pids], capture_output=True, text=True,
+                              timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        raise Failed(f"{running.title}: callgrind does not answer") from None
     files = set(running.directory.glob("out.*.*")) - before
     if done.returncode != 0 or len(files) != len(pids):
         raise Failed(f"{running.title}: callgrind_control: {done.stdout}{done.stderr}")
@@ -45,17 +49,23 @@ def total_of(file):
     return int(found.group(1))
 
 
-def busiest_functions(file, count, most=60):
+def busiest_functions(before, after, count, most=60):
     """Lines 'instructions per request, function', the most expensive first."""
+    base = cost_of_functions(before)
+    costs = {name: (cost - base.get(name, 0)) / count for name, cost in cost_of_functions(after).items()}
+    ordered = sorted(costs.items(), key=lambda item: -item[1])
+    return [f"{cost:8.0f}  {name}" for name, cost in ordered[:most]]
+
+
+def cost_of_functions(file):
+    """{function: its own instructions}"""
     annotated = subprocess.run(["callgrind_annotate", "--auto=no", "--threshold=100", file],
                                capture_output=True, text=True, check=True, timeout=PATIENCE).stdout
-    totals = {}
+    costs = {}
     for cost, share, name in re.findall(r"^ *([\d,]+) \( *([\d.]+)%\)  \S*?:(\S.*)$", annotated, re.MULTILINE):
         if float(share) < 50:  # else one that has been running since before the counters were taken
-            name = shortened(name)
-            totals[name] = totals.get(name, 0) + int(cost.replace(",", "")) / count
-    ordered = sorted(totals.items(), key=lambda item: -item[1])
-    return [f"{cost:8.0f}  {name}" for name, cost in ordered[:most]]
+            costs[shortened(name)] = costs.get(shortened(name), 0) + int(cost.replace(",", ""))
+    return costs
 
 
 def shortened(name):

@@ -3,6 +3,7 @@
 import argparse
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import asdict
@@ -130,6 +131,7 @@ def print_results(options, workload, results):
 
 def main():
     options = parse_arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("tests/bench/run: ended"))  # and so its servers
     try:
         rows = chosen(options)
         check_what_is_needed(options, rows)

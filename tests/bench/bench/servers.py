@@ -1,5 +1,7 @@
 """Who answers: one row of data for each server. All have one worker and no access log."""
 
+import os
+import pwd
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +43,7 @@ def epoll_limit(place, kind, target):
 
 
 NGINX = """
-worker_processes 1; daemon off; pid {directory}/nginx.pid; error_log stderr;
+user {user}; worker_processes 1; daemon off; pid {directory}/nginx.pid; error_log stderr;
 events {{ worker_connections 4096; }}
 http {{
   access_log off; keepalive_requests 1000000000; default_type text/plain;
@@ -55,7 +57,8 @@ http {{
 
 def nginx(place, kind, target):
     configuration = place.directory / "nginx.conf"
-    configuration.write_text(NGINX.format(directory=place.directory, port=place.port))
+    user = pwd.getpwuid(os.getuid()).pw_name  # as root its worker would be another's, which callgrind refuses
+    configuration.write_text(NGINX.format(directory=place.directory, port=place.port, user=user))
     return ["nginx", "-e", "stderr", "-c", configuration]
 
 

@@ -39,11 +39,15 @@ class Headers {
   static constexpr std::size_t kMost = 16;
 
   Headers() = default;
-  Headers(Header a, Header b = {}, Header c = {}, Header d = {}, Header e = {}, Header f = {},
-          Header g = {}, Header h = {}) {
-    for (const Header* field : {&a, &b, &c, &d, &e, &f, &g, &h}) {
-      if (!field->name.empty()) add(field->name, field->value);
-    }
+  // Those without a name are left out.
+  Headers(Header a) { put(a); }
+  Headers(Header a, Header b) : Headers(a) { put(b); }
+  Headers(Header a, Header b, Header c) : Headers(a, b) { put(c); }
+  Headers(Header a, Header b, Header c, Header d) : Headers(a, b, c) { put(d); }
+  Headers(Header a, Header b, Header c, Header d, Header e, Header f = {}, Header g = {},
+          Header h = {})
+      : Headers(a, b, c, d) {
+    for (const Header* field : {&e, &f, &g, &h}) put(*field);
   }
   // As many as there are.
   static Headers of(std::span<const Header> fields) {
@@ -63,6 +67,10 @@ class Headers {
   std::span<const Header> many() const { return many_; }
 
  private:
+  void put(const Header& field) {
+    if (!field.name.empty()) add(field.name, field.value);
+  }
+
   std::size_t count_ = 0;
   std::span<const Header> many_;
   std::array<mgr_field, kMost> few_;  // the first count_ of them
