@@ -31,13 +31,12 @@ PyObject* wrapper_new(PyTypeObject* type, PyObject* args, PyObject* names) {
     return nullptr;
   }
   Ref size = Ref::take(PyLong_FromSsize_t(block_size));
-  auto* object = size ? PyObject_GC_New(FileWrapper, type) : nullptr;
+  Ref object = size ? Ref::take(PyType_GenericAlloc(type, 0)) : Ref();
   if (!object) return nullptr;
   Py_INCREF(filelike);
-  object->filelike = filelike;
-  object->block_size = size.release();
-  PyObject_GC_Track(object);
-  return reinterpret_cast<PyObject*>(object);
+  as_wrapper(object.get()).filelike = filelike;
+  as_wrapper(object.get()).block_size = size.release();
+  return object.release();
 }
 
 int wrapper_traverse(PyObject* self, visitproc visit, void* arg) {
