@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from mgr_harness import read_response, wait_for
+from mgr_harness import APPS, read_response, wait_for
 
 RECORD = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} ", re.M)
 
@@ -104,6 +104,17 @@ def test_what_two_workers_print_and_log_comes_out_in_order_and_whole(make_mgr, u
         assert len(seconds) == 300
         for index in seconds:  # a record of two lines was one write
             assert lines[index - 1].startswith(f"logged {worker.pid} "), lines[index - 1][:100]
+
+
+def test_a_stream_that_was_taken_before_the_application_was_loaded_still_writes(make_mgr, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text("import sys\nearly = sys.stdout\n")
+    mgr = make_mgr("failures", workers=1, env={"PYTHONPATH": str(tmp_path)})
+    mgr.deploy_text("import sys, sitecustomize\nfrom failures import app\n"
+                    "print('early', file=sitecustomize.early)\nprint('late', sys.stdout.name)\n")
+    (mgr.directory / "failures.py").write_text((APPS / "failures.py").read_text())
+    mgr.start()
+    lines = mgr.log.splitlines()
+    assert lines.index("early") + 1 == lines.index("late <stdout>")
 
 
 def test_what_was_printed_before_a_crash_is_there_and_before_the_news_of_it(mgr):
