@@ -100,6 +100,7 @@ async def trailers_not_announced(scope, receive, send):
 
 PIECE = b"0123456789abcdef"
 BIG = 3_000_000
+HUGE = 64 << 20
 results = {}
 
 
@@ -128,10 +129,14 @@ async def empty_path(scope, receive, send):
     await send({"type": "http.response.pathsend", "path": a_file(b"")})
 
 
-async def big_path(scope, receive, send):
+async def huge_path(scope, receive, send):
+    """More than the buffers of any socket take."""
+    name = a_file(b"")
+    os.truncate(name, HUGE)
     await send(START)
-    await send({"type": "http.response.pathsend", "path": a_file(PIECE * (BIG // 16))})
-    results["big"] = "sent"
+    await send({"type": "http.response.pathsend", "path": name})
+    os.unlink(name)
+    results["huge"] = "sent"
 
 
 async def path_and_a_wait(scope, receive, send):
