@@ -9,7 +9,7 @@ import pytest
 
 RUN = Path(__file__).resolve().parent / "run"
 BUILD = os.environ["BUILD_DIR"]
-WORKLOADS = ["native", "hello", "sleep", "echo", "executor", "starlette", "fastapi"]
+WORKLOADS = ["native", "hello", "sleep", "echo", "executor", "starlette", "fastapi", "wsgi", "flask"]
 PEERS = ["gunicorn", "uvicorn", "hypercorn", "daphne"]
 NUMBERS = ["cpu_us", "rate", "rss", "connection_cpu_us", "connection_rate"]
 
@@ -56,6 +56,13 @@ def test_each_peer_answers_the_same_workload(tmp_path):
     assert list(results["hello"]) == ["limit", "nginx", "mgr", *PEERS]
     for title in ("bare epoll loop", "nginx `return 200`", "gunicorn + uvicorn worker", "uvicorn",
                   "hypercorn", "daphne"):
+        assert float(cells(printed, title)[0].split()[0]) > 0
+
+
+def test_the_wsgi_servers_answer_the_same_workload(tmp_path):
+    printed, results = measure(tmp_path, "--workloads", "wsgi", "--measures", "cpu")
+    assert list(results["wsgi"]) == ["limit", "nginx", "mgr", "mgr-4", "gunicorn-sync", "gunicorn-gthread"]
+    for title in ("mgr, 4 threads", "gunicorn, sync", "gunicorn, 4 threads"):
         assert float(cells(printed, title)[0].split()[0]) > 0
 
 

@@ -8,7 +8,7 @@ packages_test="libgtest-dev python3-pytest python3-flask python3-django ccache p
   debootstrap systemd buildah podman runc
   python3-uvloop python3-anyio"
 packages_bench="nginx gunicorn python3-uvicorn python3-uvloop python3-httptools python3-hypercorn daphne
-  valgrind"
+  python3-flask valgrind"
 packages_image="python3-venv"
 
 as_root() {

@@ -38,6 +38,21 @@ def mgr(place, kind, target):
             "--workers", "1", "--python", place.python, "--control", place.directory / "control.sock"]
 
 
+def mgr_by_one_thread(place, kind, target):
+    return [*mgr(place, kind, target), *(["--threads", "1"] if kind == "wsgi" else [])]
+
+
+def mgr_by_four_threads(place, kind, target):
+    return [*mgr(place, kind, target), "--threads", "4"]
+
+
+def gunicorn(*options):
+    def command(place, kind, target):
+        return [place.python, "-m", "gunicorn", target, *options, "-w", "1", "-b",
+                f"127.0.0.1:{place.port}", "--log-level", "warning"]
+    return command
+
+
 def epoll_limit(place, kind, target):
     return [place.build / "tests/bench/native/epoll_limit", str(place.port)]
 
@@ -84,7 +99,8 @@ def daphne(place, kind, target):
 SERVERS = [
     Server("limit", "bare epoll loop", ("fixed",), epoll_limit),
     Server("nginx", "nginx `return 200`", ("fixed",), nginx, "nginx"),
-    Server("mgr", "mgr", ("asgi", "native"), mgr),
+    Server("mgr", "mgr", ("asgi", "native", "wsgi"), mgr_by_one_thread),
+    Server("mgr-4", "mgr, 4 threads", ("wsgi",), mgr_by_four_threads),
     Server("gunicorn", "gunicorn + uvicorn worker", ("asgi",), gunicorn_uvicorn, "gunicorn",
            ("gunicorn", "uvicorn", "uvloop", "httptools")),
     Server("uvicorn", "uvicorn", ("asgi",), uvicorn, "python3-uvicorn",
@@ -93,6 +109,11 @@ SERVERS = [
     Server("hypercorn", "hypercorn", ("asgi",), hypercorn, "python3-hypercorn", ("hypercorn", "uvloop"),
            closes=("hello", "starlette", "fastapi")),
     Server("daphne", "daphne", ("asgi",), daphne, "daphne", ("daphne",)),
+    # Its sync worker closes each connection.
+    Server("gunicorn-sync", "gunicorn, sync", ("wsgi",), gunicorn(), "gunicorn", ("gunicorn",),
+           closes=("wsgi", "flask")),
+    Server("gunicorn-gthread", "gunicorn, 4 threads", ("wsgi",),
+           gunicorn("-k", "gthread", "--threads", "4"), "gunicorn", ("gunicorn",)),
 ]
 
 

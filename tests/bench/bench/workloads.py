@@ -26,4 +26,7 @@ WORKLOADS = [
              expect='{"id":7', modules=("starlette",)),
     Workload("fastapi", "FastAPI JSON, pydantic", {"asgi": "fastapi_json:app"},
              path="/items/7?limit=2", expect='{"id":7', modules=("fastapi",)),
+    Workload("wsgi", "raw WSGI hello", {"fixed": None, "wsgi": "wsgi:hello"}),
+    Workload("flask", "Flask JSON", {"wsgi": "flask_json:app"}, path="/items/7", expect='{"id":7',
+             modules=("flask",)),
 ]
