@@ -10,7 +10,7 @@
 
 namespace mgr::ipc {
 
-inline constexpr std::uint32_t kScoreboardVersion = 2;
+inline constexpr std::uint32_t kScoreboardVersion = 3;
 // Records: enough for 512 slots, each with a worker, its successor and some that still leave.
 inline constexpr int kScoreboardRecords = 2048;
 
@@ -50,6 +50,7 @@ struct alignas(64) WorkerRecord {
   // Requests that were given to the application, by duration; not cumulative. See count_duration().
   std::array<Counter, kDurationBuckets> durations;
   Counter duration_sum_ns{0};
+  Counter timeouts{0};  // requests that request_timeout ended
 };
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
 

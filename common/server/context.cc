@@ -47,7 +47,7 @@ Context::Context(EventLoop& on_loop, const ServerOptions& options, Application& 
       limits{options.limit_request_line, options.limit_headers, options.limit_header_size},
       limit_body(options.limit_body),
       deadlines(on_loop, {options.header_timeout, options.body_timeout, options.keep_alive, kLinger,
-                          options.write_timeout, kParting}),
+                          options.write_timeout, kParting, options.request_timeout}),
       forwarded(options),
       heads(options),
       access_log(options.access_log_fd, log),

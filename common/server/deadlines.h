@@ -8,8 +8,8 @@
 namespace mgr::server {
 
 // What a connection may be waiting for; each kind has one duration for the whole server.
-enum class DeadlineKind { header, body, keep_alive, linger, write, parting };
-inline constexpr std::size_t kDeadlineKinds = 6;
+enum class DeadlineKind { header, body, keep_alive, linger, write, parting, request };
+inline constexpr std::size_t kDeadlineKinds = 7;
 
 class DeadlineOwner {
  public:
@@ -57,6 +57,10 @@ class Deadlines {
   // As arm(), unless what is armed comes sooner.
   void arm_sooner(Deadline& deadline, DeadlineKind kind);
   void disarm(Deadline& deadline);
+  // Not switched off.
+  bool on(DeadlineKind kind) const {
+    return durations_[static_cast<std::size_t>(kind)].count() > 0;
+  }
 
  private:
   struct Queue {

@@ -55,6 +55,9 @@ class ExchangeObserver {
   // The client is gone (or a timeout or a protocol error ended the connection) before the response
   // was complete. Later sends return `closed`. At most once.
   virtual void on_disconnect(Exchange& exchange) noexcept = 0;
+  // request_timeout is over, and the response is not complete: calls time_out(), now or as soon as
+  // nobody else uses the exchange, and cancels what works on it. At most once.
+  virtual void on_timeout(Exchange& exchange) noexcept;
 
  protected:
   ~ExchangeObserver() = default;
@@ -132,6 +135,9 @@ class Exchange {
   virtual void respond(int status, std::string_view content_type, std::string_view body) = 0;
   // Ends the connection without completing the response (the client must notice).
   virtual void abort() = 0;
+  // What request_timeout means: 504 (RFC 9110 15.6.5) where nothing is on its way yet, else
+  // abort(); logged and counted. Nothing once the response is complete or the client gone.
+  virtual void time_out() = 0;
 
   // uid of the peer of a Unix socket (SO_PEERCRED), else -1; gid likewise.
   virtual std::int64_t peer_uid() const = 0;
@@ -143,6 +149,10 @@ class Exchange {
  protected:
   ~Exchange() = default;
 };
+
+inline void ExchangeObserver::on_timeout(Exchange& exchange) noexcept {
+  exchange.time_out();
+}
 
 // Takes exchanges: a host of applications, or the supervisor's own API.
 class Application {

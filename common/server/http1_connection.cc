@@ -164,6 +164,9 @@ void Http1Connection::start_exchange(bool input_ends) {
   state_ = State::exchange;
   context_.deadlines.disarm(reading_);
   await_body();
+  if (context_.deadlines.on(DeadlineKind::request)) {
+    context_.deadlines.arm(answering_, DeadlineKind::request);
+  }
   context_.exchanges->count_started();
   context_.application.on_request(*exchange_);
 }
@@ -335,6 +338,7 @@ void Http1Connection::body_consumed() {
 }
 
 void Http1Connection::response_done(bool keep_alive) {
+  context_.deadlines.disarm(answering_);
   Http1Exchange& done = *std::exchange(exchange_, nullptr);
   const auto now = Deadlines::Clock::now();
   record_request(done, now);
@@ -371,6 +375,7 @@ void Http1Connection::refuse(Refusal refusal) {
 
 // The rest of the input has no meaning: answer if that is still possible.
 void Http1Connection::break_body(Refusal refusal) {
+  context_.deadlines.disarm(answering_);
   Http1Exchange& exchange = *std::exchange(exchange_, nullptr);
   if (exchange.head_flushed()) {
     end_broken(exchange);
@@ -403,6 +408,7 @@ void Http1Connection::answer(Refusal refusal, AccessRecord record) {
 }
 
 void Http1Connection::abort_exchange() {
+  context_.deadlines.disarm(answering_);
   Http1Exchange& exchange = *std::exchange(exchange_, nullptr);
   end_broken(exchange);
   exchange.forget_connection();
@@ -455,6 +461,7 @@ void Http1Connection::close() {
   CHECK(before != State::closed);
   context_.deadlines.disarm(reading_);
   context_.deadlines.disarm(writing_);
+  context_.deadlines.disarm(answering_);
   if (socket_.open()) socket_.close();
   pending_ = std::string();
   context_.connections.retire(*this);
@@ -497,6 +504,7 @@ void Http1Connection::on_deadline(DeadlineKind kind) noexcept {
     return close();
   }
   if (kind == DeadlineKind::linger) return close();
+  if (kind == DeadlineKind::request) return exchange_->tell_timeout();
   // A loop that was busy for long finds here what came in time.
   const State before = state_;
   if (wants_input() && socket_.input_waiting()) read_some();

@@ -97,6 +97,7 @@ class Http1Connection final : private SocketOwner, private DeadlineOwner {
   Socket socket_;
   Deadline reading_{*this};
   Deadline writing_{*this};
+  Deadline answering_{*this};
   HeadParser parser_;
   BodyDecoder body_;
   State state_ = State::idle;

@@ -356,6 +356,16 @@ void Http1Exchange::abort() {
   connection_->abort_exchange();
 }
 
+void Http1Exchange::time_out() {
+  if (!connection_) return;
+  const Context& context = connection_->context();
+  bump(context.counters.timeouts);
+  context.log.warning("{} {}: no complete response within request_timeout: {}", request_.method,
+                      request_.target,
+                      head_flushed_ ? "the connection is cut" : "answered with 504");
+  respond(504, "text/plain; charset=utf-8", "Gateway Timeout");
+}
+
 void Http1Exchange::release() {
   observer_ = nullptr;
   if (connection_ && !head_flushed_) {
@@ -374,6 +384,11 @@ void Http1Exchange::tell_drain() {
   if (!wants_drain_) return;
   wants_drain_ = false;
   if (observer_) observer_->on_drain(*this);
+}
+
+void Http1Exchange::tell_timeout() {
+  if (observer_) return observer_->on_timeout(*this);
+  time_out();
 }
 
 void Http1Exchange::forget_connection() {

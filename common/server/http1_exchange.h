@@ -48,6 +48,7 @@ class Http1Exchange final : public Exchange {
   bool disconnected() const override { return state_ == State::lost; }
   void respond(int status, std::string_view content_type, std::string_view body) override;
   void abort() override;
+  void time_out() override;
   std::int64_t peer_uid() const override { return peer_->uid; }
   std::int64_t peer_gid() const override { return peer_->gid; }
   pid_t peer_pid() const override { return peer_->pid; }
@@ -63,6 +64,7 @@ class Http1Exchange final : public Exchange {
   void end_body() { body_complete_ = true; }
   void tell_body();
   void tell_drain();
+  void tell_timeout();
   bool sending_file() const { return file_ != File::none; }
   // The file that send_file() began is on its way as a whole.
   void file_sent();

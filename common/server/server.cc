@@ -16,6 +16,7 @@ ServerOptions ServerOptions::from(const Settings& settings) {
   options.header_timeout = settings.header_timeout;
   options.body_timeout = settings.body_timeout;
   options.write_timeout = settings.write_timeout;
+  options.request_timeout = settings.request_timeout;
   options.keep_alive = settings.keep_alive;
   options.limit_request_line = static_cast<std::size_t>(settings.limit_request_line);
   options.limit_headers = static_cast<std::size_t>(settings.limit_headers);

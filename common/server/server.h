@@ -23,6 +23,7 @@ struct ServerOptions {
   std::chrono::milliseconds body_timeout{30000};
   std::chrono::milliseconds write_timeout{60000};
   std::chrono::milliseconds keep_alive{5000};
+  std::chrono::milliseconds request_timeout{0};
   std::size_t limit_request_line = 8190;
   std::size_t limit_headers = 100;
   std::size_t limit_header_size = 64 * 1024;

@@ -63,6 +63,7 @@ struct Settings {
   std::chrono::milliseconds header_timeout{10000};
   std::chrono::milliseconds body_timeout{30000};
   std::chrono::milliseconds write_timeout{60000};
+  std::chrono::milliseconds request_timeout{0};  // 0: off
   std::chrono::milliseconds keep_alive{5000};
   std::int64_t limit_request_line = 8190;
   int limit_headers = 100;

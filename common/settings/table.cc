@@ -153,6 +153,11 @@ std::vector<Setting> http_settings() {
                        &Settings::body_timeout, kAboveZero),
       duration_setting({"write_timeout", g, "How long a client may read nothing of its response."},
                        &Settings::write_timeout, kAboveZero),
+      duration_setting({"request_timeout", g,
+                        "Time from a request's head to the end of its response, however it comes "
+                        "(streams too): then 504, or a cut where the response has begun, and its "
+                        "task is cancelled; 0: off."},
+                       &Settings::request_timeout, kFromZero),
       duration_setting({"keep_alive", g, "How long a connection may idle between requests."},
                        &Settings::keep_alive, kAboveZero),
       size_setting({"limit_request_line", g, "Longest request line, in bytes; above it 414."},

@@ -103,6 +103,8 @@ void Metrics::write_requests(TextWriter& to, const Counters& totals) const {
   gauge(to, "mgr_http_requests_in_flight",
         "Requests that the application works on, in all workers, leaving ones included.",
         sum(&ipc::WorkerRecord::in_flight));
+  counter(to, "mgr_http_request_timeouts_total", "Requests that request_timeout ended.",
+          static_cast<double>(totals.timeouts));
   counter(to, "mgr_http_received_bytes_total", "Bytes received from clients.",
           static_cast<double>(totals.bytes_in));
   counter(to, "mgr_http_sent_bytes_total", "Bytes sent to clients.",

@@ -20,6 +20,7 @@ void pair_up(Counters& a, const Counters& b, Callback callback) {
   callback(a.bytes_out, b.bytes_out);
   callback(a.busy_ns, b.busy_ns);
   callback(a.duration_sum_ns, b.duration_sum_ns);
+  callback(a.timeouts, b.timeouts);
   for (std::size_t i = 0; i < a.requests.size(); ++i) callback(a.requests[i], b.requests[i]);
   for (std::size_t i = 0; i < a.durations.size(); ++i) callback(a.durations[i], b.durations[i]);
 }
@@ -34,6 +35,7 @@ Counters Counters::read(const ipc::WorkerRecord& record, std::uint64_t now_ns) {
   counters.bytes_out = value(record.bytes_out);
   counters.busy_ns = ipc::busy_ns(record, now_ns);
   counters.duration_sum_ns = value(record.duration_sum_ns);
+  counters.timeouts = value(record.timeouts);
   for (std::size_t i = 0; i < counters.requests.size(); ++i) {
     counters.requests[i] = value(record.requests[i]);
   }

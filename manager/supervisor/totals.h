@@ -15,6 +15,7 @@ struct Counters {
   std::uint64_t bytes_out = 0;
   std::uint64_t busy_ns = 0;  // the present run of the loop included
   std::uint64_t duration_sum_ns = 0;
+  std::uint64_t timeouts = 0;
   std::array<std::uint64_t, 6> requests{};  // by status class: [0] none, 1xx … 5xx
   std::array<std::uint64_t, ipc::kDurationBuckets> durations{};
 

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from mgr_harness import APPS, read_response, wait_for
+from mgr_harness import APPS, Load, no_loss, read_response, wait_for
 
 LIBRARIES = Path(os.environ["BUILD_DIR"]) / "tests/e2e/native"
 
@@ -68,8 +68,9 @@ def task_named(tasks, name):
     return next(part for part in tasks.split("\n\n") if part.startswith(f"Task {name}")).splitlines()
 
 
-def test_an_idle_worker_shows_its_loop_and_its_lifespan(make_mgr):
-    mgr = make_mgr("stuck", workers=2).start()
+@pytest.mark.parametrize("debug", ["", "1"])
+def test_an_idle_worker_shows_its_loop_and_its_lifespan(make_mgr, debug):
+    mgr = make_mgr("stuck", workers=2, env={"PYTHONASYNCIODEBUG": debug}).start()
     for slot, worker in enumerate(mgr.workers()):
         text = stack(mgr, slot)
         threads, tasks = threads_and_tasks(text)
@@ -111,6 +112,24 @@ def test_where_c_code_holds_the_gil_the_threads_are_shown_alone(make_mgr):
         assert line_of("ctypes.PyDLL(None).read(") + "holds_the_gil" in text
         assert "Task" not in text
     assert "note:" not in stack(mgr)
+
+
+def test_a_worker_that_hangs_in_its_import_is_shown_there(make_mgr):
+    mgr = make_mgr(workers=1, preload="off", boot_timeout="1m")
+    mgr.deploy_text("import time\n\ndef connect():\n    time.sleep(3600)\n\nconnect()\n")
+    mgr.launch()
+    wait_for(lambda: mgr.run("status").returncode == 0, "status answers", period=0.1)
+    text = wait_for(lambda: "in connect" in (shown := mgr.run("stack", 0).stdout) and shown, "its import")
+    assert 'main.py", line 4 in connect' in text
+    assert "note:" not in text and "No task of asyncio." in text
+
+
+def test_stacks_that_are_taken_under_load_cost_no_request(make_mgr):
+    mgr = make_mgr("echo", workers=2).start()
+    with no_loss(Load(mgr, "keep", 500, connections=16), Load(mgr, "new", 200)):
+        for turn in range(40):
+            status, document, _ = mgr.api("GET", f"/v1/workers/{turn % 2}/stack")
+            assert status == 200 and document["note"] is None
 
 
 def test_a_task_shows_every_coroutine_down_to_what_it_waits_for(make_mgr):

@@ -62,7 +62,12 @@ void Dispatcher::dispatch() {
     Request* request = woken_.back();
     woken_.pop_back();
     request->marked_ = false;
-    wake(*request);
+    if (request->timed_out_) {
+      cancel(*request);
+      request->cut();
+    } else {
+      wake(*request);
+    }
   }
   if (std::exchange(timer_due_, false)) application_->run_timers(instance_);
   if (std::exchange(jobs_done_, false)) {

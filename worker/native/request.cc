@@ -52,7 +52,7 @@ Request::Request(Dispatcher& dispatcher, std::string_view root_path)
 void Request::begin(Exchange& exchange) {
   exchange_ = &exchange;
   waiting_ = Waiting::for_nothing;
-  asked_ = body_given_ = full_ = false;
+  asked_ = body_given_ = full_ = timed_out_ = false;
   fill_scope(exchange.request());
   exchange.set_observer(this);
 }
@@ -144,6 +144,12 @@ void Request::on_drain(Exchange&) noexcept {
 }
 void Request::on_disconnect(Exchange&) noexcept {
   come(waiting_);
+}
+
+void Request::on_timeout(Exchange& exchange) noexcept {
+  exchange.time_out();
+  timed_out_ = true;
+  dispatcher_.mark(*this);
 }
 
 void Request::come(Waiting what) noexcept {

@@ -35,6 +35,7 @@ class Request final : public Call, public server::ExchangeObserver {
   void on_body(server::Exchange& exchange) noexcept override;
   void on_drain(server::Exchange& exchange) noexcept override;
   void on_disconnect(server::Exchange& exchange) noexcept override;
+  void on_timeout(server::Exchange& exchange) noexcept override;
 
  private:
   friend class Dispatcher;
@@ -58,6 +59,7 @@ class Request final : public Call, public server::ExchangeObserver {
   bool asked_ = false;       // receive() was called: 100 Continue may be sent
   bool body_given_ = false;  // the last part was delivered
   bool full_ = false;
+  bool timed_out_ = false;
 };
 
 }  // namespace mgr::native

@@ -61,9 +61,23 @@ void Request::on_disconnect(server::Exchange&) noexcept {
   if (!receivers_.empty() || !senders_.empty()) dispatcher_.mark(*this);
 }
 
+// The client has its answer at once, whatever the task makes of its cancellation.
+void Request::on_timeout(server::Exchange& exchange) noexcept {
+  exchange.time_out();
+  timed_out_ = must_cancel_ = true;
+  dispatcher_.mark(*this);
+}
+
 void Request::wake() {
+  if (std::exchange(must_cancel_, false)) cancel_task();
   wake_all(receivers_);
   wake_all(senders_);
+}
+
+void Request::cancel_task() {
+  if (!task_) return;
+  Ref done = Ref::take(PyObject_CallMethod(task_.get(), "cancel", "s", "request_timeout"));
+  if (!done) PyErr_Clear();
 }
 
 void Request::hold_task(Ref task) {
@@ -181,13 +195,14 @@ PySendResult Request::ended_by_exception(PyObject** result) {
 void Request::conclude(Outcome outcome, PyObject* exception) {
   CHECK(exchange_);
   const bool heard = !exchange_->disconnected();
-  const bool stopped = outcome == Outcome::cancelled && !heard;
+  const bool stopped = outcome == Outcome::cancelled && (!heard || timed_out_);
   if (outcome != Outcome::returned && exception && !stopped) {
     dispatcher_.log_exception(line(), exception);
   }
   if (heard && !exchange_->response_complete()) answer_for_the_application(outcome);
   server::Exchange* exchange = std::exchange(exchange_, nullptr);
   exchange->set_observer(nullptr);
+  must_cancel_ = false;
   wake();
   inner_.clear();
   task_.clear();

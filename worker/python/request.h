@@ -34,13 +34,14 @@ class Request final : public server::ExchangeObserver {
   void on_body(server::Exchange& exchange) noexcept override;
   void on_drain(server::Exchange& exchange) noexcept override;
   void on_disconnect(server::Exchange& exchange) noexcept override;
+  void on_timeout(server::Exchange& exchange) noexcept override;
 
   // The steps of the coroutine.
   PySendResult step(PyObject* self, PyObject* value, PyObject** result);
   PySendResult throw_in(PyObject* args, PyObject** result);
   bool close();
 
-  // Wakes whoever waits for what the observer has heard.
+  // Wakes whoever waits for what the observer has heard; cancels the task if the time was over.
   void wake();
   void hold_task(Ref task);
   PyObject* task() const { return task_.get(); }  // borrowed; null before and after the run
@@ -72,6 +73,7 @@ class Request final : public server::ExchangeObserver {
   void conclude(Outcome outcome, PyObject* exception);
   void answer_for_the_application(Outcome outcome);
   void wake_all(std::vector<PyObject*>& waiters);
+  void cancel_task();
   bool over() const;
   PyObject* disconnect_message() const;
   Sent send_start(PyObject* message);
@@ -107,6 +109,8 @@ class Request final : public server::ExchangeObserver {
   bool body_given_ = false;  // the last http.request was delivered
   bool full_ = false;
   enum class Trailers { none, announced, due } trailers_ = Trailers::none;
+  bool timed_out_ = false;
+  bool must_cancel_ = false;
 };
 
 struct RequestObject {

@@ -224,6 +224,89 @@ TEST_F(Timeouts, keep_alive_begins_when_a_slow_application_has_answered) {
   EXPECT_EQ(client.response().status, 200);
 }
 
+// ---- request_timeout
+
+ServerOptions request_timeout(int ms) {
+  ServerOptions options;
+  options.request_timeout = milliseconds(ms);
+  return options;
+}
+
+TEST_F(Timeouts, a_request_without_an_answer_is_504_and_its_connection_serves_on) {
+  start(request_timeout(150));
+  Client client = connect();
+  Exchange& exchange = hold(client);
+  const auto began = Clock::now();
+  EXPECT_EQ(client.response().status, 504);
+  EXPECT_GE(Clock::now() - began, milliseconds(100));
+  EXPECT_TRUE(exchange.response_complete());
+  EXPECT_EQ(exchange.send_head(200, {}), SendResult::wrong_order);
+  EXPECT_EQ(counters.timeouts.load(), 1u);
+  EXPECT_EQ(requests(5), 1u);
+  client.send(kGet);
+  EXPECT_EQ(client.response().status, 200);
+  exchange.release();
+}
+
+TEST_F(Timeouts, a_head_that_is_not_on_its_way_yet_is_replaced_by_504) {
+  start(request_timeout(100));
+  Client client = connect();
+  Exchange& exchange = hold(client);
+  exchange.send_head(200, {});
+  EXPECT_EQ(client.response().status, 504);
+  exchange.release();
+}
+
+TEST_F(Timeouts, a_response_that_has_begun_is_cut_when_the_requests_time_is_over) {
+  start(request_timeout(100));
+  Client client = connect();
+  Exchange& exchange = hold(client);
+  exchange.send_head(200, {});
+  exchange.send_body("abc", true);
+  client.read_to_end();
+  EXPECT_TRUE(client.received.ends_with("3\r\nabc\r\n"));
+  EXPECT_TRUE(exchange.disconnected());
+  EXPECT_EQ(application.disconnects, 0);  // it was told of the timeout instead
+  EXPECT_EQ(counters.timeouts.load(), 1u);
+  exchange.release();
+}
+
+TEST_F(Timeouts, a_body_that_is_still_awaited_does_not_hinder_the_504) {
+  start(request_timeout(100));
+  Client client = connect();
+  Exchange& exchange = hold(client, post("/later", 10, "hello"));
+  EXPECT_EQ(client.response().status, 504);
+  exchange.release();
+}
+
+TEST_F(Timeouts, a_request_that_is_answered_in_time_leaves_no_deadline_behind) {
+  ServerOptions options = request_timeout(200);
+  start(options);
+  Client client = connect();
+  for (int i = 0; i < 3; ++i) {
+    Exchange& exchange = hold(client);
+    turn_for(milliseconds(120));
+    answer(exchange, 200, "in time");
+    EXPECT_EQ(client.response().body, "in time");
+  }
+  turn_for(milliseconds(300));
+  client.send(kGet);
+  EXPECT_EQ(client.response().status, 200);
+  EXPECT_EQ(counters.timeouts.load(), 0u);
+}
+
+TEST_F(Timeouts, an_application_that_was_released_from_its_response_has_all_the_time) {
+  start(request_timeout(100));
+  Client client = connect();
+  Exchange& exchange = hold(client);
+  exchange.send_head(200, {});
+  exchange.send_body("done", false);
+  EXPECT_EQ(client.response().body, "done");
+  turn_for(milliseconds(250));
+  EXPECT_EQ(counters.timeouts.load(), 0u);
+  exchange.release();
+}
+
 TEST_F(Timeouts, leave_an_idle_loop_without_a_tick) {
   start(short_ones());
   {

@@ -56,6 +56,7 @@ TEST(Table, has_exactly_the_settings_that_the_program_acts_on) {
                                           "header_timeout",
                                           "body_timeout",
                                           "write_timeout",
+                                          "request_timeout",
                                           "keep_alive",
                                           "limit_request_line",
                                           "limit_headers",

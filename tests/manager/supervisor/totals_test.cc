@@ -20,6 +20,7 @@ class TotalsTest : public testing::Test {
       ipc::bump(of.requests[2]);
       ipc::count_duration(of, 2'000'000);
       ipc::bump(of.bytes_out, 100);
+      ipc::bump(of.timeouts);
     }
     ipc::bump(of.connections_total);
   }
@@ -39,6 +40,7 @@ TEST_F(TotalsTest, AreTheSumOfAllThatLive) {
   EXPECT_EQ(sum.durations[2], 7u);
   EXPECT_EQ(sum.duration_sum_ns, 14'000'000u);
   EXPECT_EQ(sum.bytes_out, 700u);
+  EXPECT_EQ(sum.timeouts, 7u);
   EXPECT_EQ(sum.connections, 2u);
 }
 
