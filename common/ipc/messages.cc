@@ -102,6 +102,11 @@ json to_json(const LastWords&) {
 json to_json(const StoppedAccepting&) {
   return base("stopped_accepting");
 }
+json to_json(const Stuck& m) {
+  json object = base("stuck");
+  object["threads"] = m.threads;
+  return object;
+}
 json to_json(const Listen& m) {
   json object = base("listen");
   json entries = json::array();
@@ -250,6 +255,7 @@ Result<WorkerMessage> decode_worker_message(std::string_view text) {
         }
         if (type == "stopped_accepting") return StoppedAccepting{};
         if (type == "last_words") return LastWords{};
+        if (type == "stuck") return Stuck{o.at("threads").get<int>()};
         return std::nullopt;
       });
 }

@@ -95,6 +95,11 @@ struct BootFailed {
 };
 // Accepting has stopped on everything, after a Hold or a Drain.
 struct StoppedAccepting {};
+// Every thread that runs requests is busy with one that request_timeout has answered: the worker
+// serves nothing more. Once at most.
+struct Stuck {
+  int threads = 0;
+};
 
 // ---- supervisor → worker
 
@@ -130,7 +135,7 @@ struct CloseAfterResponse {};
 
 using MoldMessage = std::variant<Loaded, LoadFailed, Forked, ForkFailed, LastWords, Executes>;
 using MoldCommand = std::variant<Fork>;
-using WorkerMessage = std::variant<Ready, BootFailed, StoppedAccepting, LastWords>;
+using WorkerMessage = std::variant<Ready, BootFailed, StoppedAccepting, LastWords, Stuck>;
 using WorkerCommand =
     std::variant<Listen, Release, Hold, Drain, Quit, TryAccept, CloseAfterResponse>;
 

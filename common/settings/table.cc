@@ -156,7 +156,8 @@ std::vector<Setting> http_settings() {
       duration_setting({"request_timeout", g,
                         "Time from a request's head to the end of its response, however it comes "
                         "(streams too): then 504, or a cut where the response has begun, and its "
-                        "task is cancelled; 0: off."},
+                        "task is cancelled (a WSGI thread can't be: a worker whose threads are all "
+                        "stuck is replaced); 0: off."},
                        &Settings::request_timeout, kFromZero),
       duration_setting({"keep_alive", g, "How long a connection may idle between requests."},
                        &Settings::keep_alive, kAboveZero),

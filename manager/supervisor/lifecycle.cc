@@ -100,6 +100,10 @@ void Lifecycle::on_worker_message(WorkerId id, const ipc::WorkerMessage& message
     worker->failure =
         Failure{failed->stage, failed->error, std::move(traceback), failed->exit_status};
     apply(*worker, WorkerEvent::boot_failed);
+  } else if (const auto* stuck = std::get_if<ipc::Stuck>(&message)) {
+    recycle(*worker,
+            RecycleDue{RestartReason::request_timeout,
+                       fmt::format("request_timeout: all {} threads are stuck", stuck->threads)});
   } else if (std::holds_alternative<ipc::StoppedAccepting>(message)) {
     worker->stopped_accepting = true;
   }

@@ -261,6 +261,7 @@ class Lifecycle {
   // recycling.cc
   void look_at_usage();
   void begin_recycling();
+  void recycle(Worker& worker, RecycleDue due);
   Millis next_look_at_usage() const;
 
   // stopping.cc

@@ -46,14 +46,19 @@ void Lifecycle::look_at_usage() {
     Worker* worker = slot.index < target_ ? find(slot.current) : nullptr;
     if (!worker || worker->state != WorkerState::serving || worker->recycle) continue;
     const RecycleLimits& limits = worker->limits;
-    worker->recycle =
+    auto due =
         recycle_due(limits, Usage{limits.requests > 0 ? world_.requests_of(worker->record) : 0,
                                   now - worker->ready_at,
                                   limits.memory > 0 ? world_.resident_bytes_of(worker->pid) : 0});
-    if (!worker->recycle) continue;
-    log_.info("worker {} (pid {}, generation {}) has reached {}; another takes its place",
-              worker->slot, worker->pid, worker->number, worker->recycle->why);
+    if (due) recycle(*worker, std::move(*due));
   }
+}
+
+void Lifecycle::recycle(Worker& worker, RecycleDue due) {
+  if (worker.recycle) return;
+  worker.recycle = std::move(due);
+  log_.info("worker {} (pid {}, generation {}) has reached {}; another takes its place",
+            worker.slot, worker.pid, worker.number, worker.recycle->why);
 }
 
 // At most a quarter at once, and none while somebody changes something else.

@@ -59,6 +59,8 @@ std::string_view to_string(RestartReason reason) {
       return "max_lifetime";
     case RestartReason::max_memory:
       return "max_memory";
+    case RestartReason::request_timeout:
+      return "request_timeout";
   }
   return "?";
 }

@@ -23,8 +23,9 @@ enum class RestartReason {
   max_requests,      // replaced because it had served so many requests,
   max_lifetime,      // … lived so long,
   max_memory,        // … or had grown so large
+  request_timeout,   // replaced because all of its threads were stuck in requests
 };
-inline constexpr std::size_t kRestartReasons = 13;
+inline constexpr std::size_t kRestartReasons = 14;
 using RestartCounts = std::array<std::uint64_t, kRestartReasons>;
 
 // How a worker ended: in words, and what would be the reason for another.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from metrics_harness import scrape
-from mgr_harness import read_response, wait_for
+from mgr_harness import alive, read_response, wait_for
 
 LIBRARIES = Path(os.environ["BUILD_DIR"]) / "tests/e2e/native"
 
@@ -146,6 +146,102 @@ def test_a_c_plus_plus_call_ends_where_it_stands(make_mgr, preload, tmp_path):
     assert timeouts(mgr) == 2
     wait_for(lambda: mgr.status_now()["workers"][0]["in_flight"] == 0, "over")
     assert mgr.log.count("no complete response within request_timeout") == 2
+
+
+WSGI = '''
+import time
+
+def app(environ, start_response):
+    path = environ["PATH_INFO"]
+    if path == "/body":
+        environ["wsgi.input"].read()
+    if path == "/stuck":
+        time.sleep(float(environ["QUERY_STRING"] or 60))
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    if path == "/begun":
+        return begun()
+    print(f"{path} came to its end", flush=True)
+    return [path.encode()]
+
+def begun():
+    yield b"begun"
+    time.sleep(1.5)
+    yield b"never sent"
+    print("the rest was asked for", flush=True)
+'''
+
+
+@pytest.fixture
+def make_wsgi(make_mgr):
+    def make(**settings):
+        mgr = make_mgr(**{"workers": 1, "threads": 2, "request_timeout": "500ms", "min_ready": "100ms",
+                          "graceful_timeout": "1s", **settings})
+        mgr.deploy_text(WSGI)
+        return mgr.start()
+    return make
+
+
+def test_a_wsgi_thread_goes_on_while_its_client_has_504(make_wsgi):
+    mgr = make_wsgi()
+    pid = mgr.workers()[0]["pid"]
+    with mgr.connect() as connection:
+        connection.sendall(b"GET /stuck?2 HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert read_response(connection).status == 504
+        assert "/stuck came to its end" not in mgr.log
+        # The connection goes on, on another thread.
+        connection.sendall(b"GET /quick HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert read_response(connection).body == b"/quick"
+    wait_for(lambda: "/stuck came to its end" in mgr.log, "its end")
+    wait_for(lambda: mgr.status_now()["workers"][0]["in_flight"] == 0, "over")
+    assert mgr.log.count("no complete response within request_timeout: answered with 504") == 1
+    assert timeouts(mgr) == 1 and mgr.workers()[0]["pid"] == pid
+    assert "broken off" not in mgr.log and "application failed" not in mgr.log
+
+
+def test_a_wsgi_response_that_has_begun_is_cut(make_wsgi):
+    mgr = make_wsgi()
+    with mgr.connect() as connection:
+        connection.sendall(b"GET /begun HTTP/1.1\r\nHost: x\r\n\r\n")
+        received = b""
+        while data := connection.recv(65536):
+            received += data
+    assert b"5\r\nbegun\r\n" in received and b"never sent" not in received
+    wait_for(lambda: mgr.status_now()["workers"][0]["in_flight"] == 0, "over")
+    assert "the rest was asked for" not in mgr.log and "broken off" not in mgr.log
+
+
+def test_a_worker_whose_wsgi_threads_are_all_stuck_is_replaced_first(make_wsgi):
+    mgr = make_wsgi(request_timeout="300ms")
+    old = mgr.workers()[0]["pid"]
+    with mgr.connect() as one, mgr.connect() as two:
+        for connection in (one, two):
+            connection.sendall(b"GET /stuck?60 HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert [read_response(each).status for each in (one, two)] == [504, 504]
+    wait_for(lambda: mgr.status_now()["workers"][0]["pid"] not in (old, None), "replaced")
+    assert mgr.get("/quick") == (200, b"/quick")
+    assert f"worker 0 (pid {old}, generation 1) has reached request_timeout: all 2 threads are stuck" in mgr.log
+    wait_for(lambda: not alive(old), "the old one has left")
+    # Threads that are stuck for good can't leave; that is the more serious reason.
+    wait_for(lambda: scrape(mgr)("mgr_worker_restarts_total", reason="graceful_timeout") == 1, "counted")
+    assert mgr.get("/quick") == (200, b"/quick")
+
+
+def test_threads_that_wait_for_their_clients_are_not_stuck(make_wsgi):
+    mgr = make_wsgi(threads=2, body_timeout="30s")
+    pid = mgr.workers()[0]["pid"]
+    with mgr.connect() as one, mgr.connect() as two:
+        for connection in (one, two):
+            connection.sendall(b"POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 200000\r\n\r\nabc")
+        assert [read_response(each).status for each in (one, two)] == [504, 504]
+    assert mgr.get("/quick") == (200, b"/quick")
+    time.sleep(1.5)  # longer than all threads must be stuck
+    assert mgr.workers()[0]["pid"] == pid and "are stuck" not in mgr.log
+
+
+def test_a_wsgi_application_on_the_loops_own_thread_answers_late_all_the_same(make_wsgi):
+    mgr = make_wsgi(threads=1)
+    assert mgr.get("/stuck?1") == (200, b"/stuck")  # the loop does not turn meanwhile: nobody can say 504
+    assert mgr.get("/quick") == (200, b"/quick")
 
 
 def test_a_negative_one_is_refused(make_mgr):

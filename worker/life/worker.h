@@ -62,6 +62,9 @@ class Worker {
   // It is not: tells the supervisor why. The host ends the process with `failure.exit_status`.
   void boot_failed(const ipc::BootFailed& failure, const std::string& traceback);
 
+  // No thread is left that runs requests: tells the supervisor.
+  void stuck(int threads) { send(ipc::Stuck{threads}); }
+
   // Turns the loop until wake() was called or `timeout` has passed (nullopt: without limit), at
   // least once. Touches no Python.
   void run(std::optional<std::chrono::milliseconds> timeout);

@@ -33,6 +33,7 @@ void WsgiCall::reset() {
   has_large_ = last_ = done_ = false;
   large_waits_ = last_queued_ = input_complete_ = input_wanted_ = false;
   lost_ = complete_ = failed_ = finished_ = parked_ = marked_ = false;
+  running_ = stuck_ = false;
   head_given_ = last_given_ = is_lent_ = false;
 }
 
@@ -106,6 +107,18 @@ void WsgiCall::on_drain(Exchange& exchange) noexcept {
 
 void WsgiCall::on_disconnect(Exchange&) noexcept {
   lose();
+  tell_and_attend_later();
+}
+
+// A thread can't be interrupted: the client has its answer, and the application finds it gone.
+void WsgiCall::on_timeout(Exchange& exchange) noexcept {
+  exchange.time_out();
+  lose();
+  {
+    const auto lock = host_.lock();
+    stuck_ = running_;
+    if (stuck_) host_.count_stuck();
+  }
   tell_and_attend_later();
 }
 
@@ -311,8 +324,15 @@ WsgiCall::Sent WsgiCall::send(std::string_view data, bool last, Wake wake) {
   return lost() ? Sent::closed : Sent::taken;
 }
 
+// With the lock.
+void WsgiCall::leave_thread() {
+  running_ = false;
+  if (std::exchange(stuck_, false)) host_.uncount_stuck();
+}
+
 WsgiCall::Sent WsgiCall::lend(std::unique_lock<std::mutex> lock) {
   parked_ = is_lent_ = true;
+  leave_thread();
   host_.attend_later(*this, std::move(lock));
   return Sent::lent;
 }
@@ -364,6 +384,7 @@ void WsgiCall::fail() {
 void WsgiCall::finish() {
   auto lock = host_.lock();
   finished_ = true;
+  leave_thread();
   if (host_.is_direct()) {
     attend();
   } else {

@@ -57,6 +57,7 @@ class WsgiCall final : public server::ExchangeObserver {
   void on_body(server::Exchange& exchange) noexcept override;
   void on_drain(server::Exchange& exchange) noexcept override;
   void on_disconnect(server::Exchange& exchange) noexcept override;
+  void on_timeout(server::Exchange& exchange) noexcept override;
   // Acts on what the other side has left, and ends the call where that is due. Not from inside of
   // an exchange's own call.
   void attend();
@@ -138,6 +139,7 @@ class WsgiCall final : public server::ExchangeObserver {
   }
   Sent send_directly(std::string_view data, bool last);
   Sent lend(std::unique_lock<std::mutex> lock);
+  void leave_thread();
 
   // How much is copied for the loop to send; larger data is lent.
   static constexpr std::size_t kQueued = 64 * 1024;
@@ -176,8 +178,10 @@ class WsgiCall final : public server::ExchangeObserver {
   bool complete_ = false;  // the exchange has the whole response: done_, once told
   bool failed_ = false;
   bool finished_ = false;
-  bool parked_ = false;  // the host is to call for the end
-  bool marked_ = false;  // in the host's list
+  bool running_ = false;  // on a thread of the pool
+  bool stuck_ = false;    // its time was over meanwhile
+  bool parked_ = false;   // the host is to call for the end
+  bool marked_ = false;   // in the host's list
   std::condition_variable changed_;
 
   // ---- the application's side

@@ -12,6 +12,8 @@ namespace mgr::python {
 namespace {
 
 constexpr std::size_t kMostSpare = 256;
+// How long all threads must be busy with requests whose time is over before that is told.
+constexpr std::chrono::milliseconds kStuckFor{1000};
 
 const char* name_of(worker::Leave how) {
   switch (how) {
@@ -46,6 +48,7 @@ bool WsgiHost::open(worker::Worker& worker, Callables callables, const EnvironBu
   wakeup_.emplace(worker.loop(), [this] { attend_marked(); });
   turns_.emplace(
       worker.loop(), [this] { wake_for_enqueued(); }, [this] { wake_for_enqueued(); });
+  stuck_check_.emplace(worker.loop(), [this] { tell_if_stuck(); });
   return environs_.open(fixed);
 }
 
@@ -143,6 +146,19 @@ void WsgiHost::give_back(WsgiCall& call) {
   }
 }
 
+// Those that wait for their client leave at once now; the others are looked at once more.
+void WsgiHost::count_stuck() {
+  if (++stuck_ == threads_.size()) stuck_check_->start(kStuckFor);
+}
+
+void WsgiHost::tell_if_stuck() {
+  {
+    const auto held = lock();
+    if (stuck_ < threads_.size() || std::exchange(stuck_told_, true)) return;
+  }
+  worker_->stuck(static_cast<int>(threads_.size()));
+}
+
 // ---- the loop's thread
 
 bool WsgiHost::turn() {
@@ -219,6 +235,7 @@ WsgiHost::Job WsgiHost::take(std::size_t number, WsgiCall*& call) {
   call = queue_.front();
   queue_.pop_front();
   call->thread_ = number;
+  call->running_ = !is_direct();
   if (!queue_.empty() && !is_direct()) wake_one();
   return call->lost_ ? Job::drop : Job::run;
 }

@@ -85,6 +85,10 @@ class WsgiHost final : public server::Application, public worker::Host {
   bool turn();
   // On the loop's thread.
   void give_back(WsgiCall& call);
+  // A thread of the pool is busy with a request whose time is over, or no more. With the lock; the
+  // first on the loop's thread.
+  void count_stuck();
+  void uncount_stuck() { --stuck_; }
   std::vector<server::HeaderField>& scratch_fields() { return scratch_fields_; }
 
  private:
@@ -104,6 +108,7 @@ class WsgiHost final : public server::Application, public worker::Host {
   void wake_for_enqueued();
   bool run_directly();
   void attend_marked();
+  void tell_if_stuck();
   bool run_loop();
 
   const Log& log_;
@@ -113,6 +118,7 @@ class WsgiHost final : public server::Application, public worker::Host {
   std::optional<FdWatcher> signals_;
   std::optional<Wakeup> wakeup_;
   std::optional<TurnWatcher> turns_;
+  std::optional<Timer> stuck_check_;
   std::optional<worker::Leave> leave_;
   std::vector<server::HeaderField> scratch_fields_;  // the loop's
   std::vector<WsgiCall*> attended_;                  // likewise
@@ -127,6 +133,8 @@ class WsgiHost final : public server::Application, public worker::Host {
   std::vector<WsgiCall*> marked_;
   bool waking_ = false;  // a thread has been woken and has not looked yet
   bool stopping_ = false;
+  std::size_t stuck_ = 0;  // threads
+  bool stuck_told_ = false;
 };
 
 }  // namespace mgr::python

@@ -57,6 +57,7 @@ TEST(Messages, of_workers_arrive_as_they_were_sent) {
   (void)worker_round_trip(LastWords{});
   (void)mold_round_trip(LastWords{});
   EXPECT_EQ(mold_round_trip(Executes{"/usr/bin/python3"}).interpreter, "/usr/bin/python3");
+  EXPECT_EQ(worker_round_trip(Stuck{4}).threads, 4);
 }
 
 TEST(Messages, to_workers_arrive_as_they_were_sent) {

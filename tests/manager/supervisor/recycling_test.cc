@@ -118,6 +118,24 @@ TEST_F(Recycling, HappensAtTheEndOfALifetimeWithoutLookingBefore) {
   EXPECT_EQ(restarts(RestartReason::max_lifetime), 1u);
 }
 
+TEST_F(Recycling, AWorkerWhoseThreadsAreAllStuckIsReplacedFirstAndRetiredThen) {
+  start_ready(2);
+  const WorkerId old = current(0).id;
+  const WorkerId other = current(1).id;
+  life_->on_worker_message(old, ipc::Stuck{4}, "");
+  EXPECT_EQ(world_->forks.size(), 1u);
+  EXPECT_FALSE(was_sent(old, "drain"));
+  life_->on_worker_message(old, ipc::Stuck{4}, "");
+  EXPECT_EQ(world_->forks.size(), 1u) << "once is enough";
+  boot_all();
+  EXPECT_NE(current(0).id, old);
+  EXPECT_EQ(current(1).id, other);
+  EXPECT_TRUE(was_sent(old, "drain"));
+  leavers_leave();
+  EXPECT_EQ(restarts(RestartReason::request_timeout), 1u);
+  EXPECT_EQ(life_->slots().front().last_exit, "recycled, request_timeout: all 4 threads are stuck");
+}
+
 TEST_F(Recycling, NothingIsLookedAtWithoutALimit) {
   start_ready(4);
   EXPECT_EQ(world_->wake, Millis::max());
