@@ -3,6 +3,7 @@
 `application` is WSGI; `mgr run main:asgi_application` serves the same by ASGI.
 """
 
+import asyncio
 import os
 import time
 from pathlib import Path
@@ -110,6 +111,12 @@ def slow(request):
     return JsonResponse({"slept": True})
 
 
+async def pause(request):
+    """Waits without a thread."""
+    await asyncio.sleep(float(request.GET.get("seconds", 1)))
+    return JsonResponse({"paused": True})
+
+
 @require_GET
 def broken(request):
     raise RuntimeError("this ends in the log")
@@ -117,7 +124,8 @@ def broken(request):
 
 urlpatterns = [
     path("", index), path("items", items), path("visits", visit), path("files", upload),
-    path("files/<name>", download), path("export", export), path("slow", slow), path("broken", broken),
+    path("files/<name>", download), path("export", export), path("slow", slow),
+    path("pause", pause), path("broken", broken),
 ]
 
 application = get_wsgi_application()

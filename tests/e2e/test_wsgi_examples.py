@@ -1,14 +1,11 @@
 """examples/flask and examples/django, as they stand, with Debian's Flask and Django."""
 
-import http.cookiejar
 import json
 import threading
 import time
-import urllib.error
-import urllib.request
-import uuid
 
 import pytest
+from browser import Browser, upload
 from mgr_harness import ROOT, copy_tree, wait_for
 
 
@@ -21,41 +18,10 @@ def example(request, make_mgr):
     return mgr.start()
 
 
-class Browser:
-    """Keeps cookies."""
-
-    def __init__(self, mgr):
-        self.base = f"http://{mgr.address}"
-        self.opener = urllib.request.build_opener(
-            urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar()))
-
-    def call(self, path, body=None, content_type=None):
-        """(status, body)"""
-        headers = {"Content-Type": content_type} if content_type else {}
-        request = urllib.request.Request(self.base + path, data=body, headers=headers)
-        try:
-            with self.opener.open(request, timeout=30) as response:
-                return response.status, response.read()
-        except urllib.error.HTTPError as error:
-            return error.code, error.read()
-
-    def json(self, path, *more):
-        status, body = self.call(path, *more)
-        return status, json.loads(body)
-
-
 def add_item(mgr, browser, name):
     if mgr.framework == "flask":
         return browser.call("/items", json.dumps({"name": name}).encode(), "application/json")
     return browser.call("/items", f"name={name}".encode(), "application/x-www-form-urlencoded")
-
-
-def upload(browser, name, content):
-    boundary = uuid.uuid4().hex
-    body = (f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n'
-            "Content-Type: application/octet-stream\r\n\r\n").encode() + content
-    body += f"\r\n--{boundary}--\r\n".encode()
-    return browser.json("/files", body, f"multipart/form-data; boundary={boundary}")
 
 
 def test_a_database_that_all_workers_share(example):
@@ -109,15 +75,3 @@ def test_views_that_wait_do_so_side_by_side(example):
 def test_an_exception_is_a_500_and_its_traceback_is_logged(example):
     assert Browser(example).call("/broken")[0] == 500
     wait_for(lambda: "RuntimeError: this ends in the log" in example.log, "the traceback")
-
-
-def test_django_serves_the_same_by_asgi(make_mgr):
-    mgr = make_mgr("echo", target="main:asgi_application", workers=1)
-    copy_tree(ROOT / "examples/django", mgr.directory)
-    mgr.framework = "django"
-    mgr.start()
-    browser = Browser(mgr)
-    assert add_item(mgr, browser, "tea")[0] == 201
-    assert browser.json("/visits", b"") == (200, {"visits": 1})
-    assert upload(browser, "a.txt", b"abc" * 1000) == (201, {"name": "a.txt", "size": 3000})
-    assert browser.call("/files/a.txt") == (200, b"abc" * 1000)

@@ -4,8 +4,9 @@
 packages_build="build-essential cmake ninja-build pkg-config libuv1-dev libyaml-cpp-dev
   nlohmann-json3-dev libcli11-dev libfmt-dev libspdlog-dev python3-dev"
 packages_example="python3 python3-fastapi curl"
-packages_test="libgtest-dev python3-pytest python3-flask python3-django ccache procps iproute2 nftables nginx prometheus
-  debootstrap systemd buildah podman runc
+packages_test="libgtest-dev python3-pytest python3-flask python3-django python3-starlette python3-itsdangerous
+  python3-quart python3-falcon python3-jsonschema python3-aiohttp
+  ccache procps iproute2 nftables nginx prometheus debootstrap systemd buildah podman runc
   python3-uvloop python3-anyio"
 packages_bench="nginx gunicorn python3-uvicorn python3-uvloop python3-httptools python3-hypercorn daphne
   python3-flask valgrind"
