@@ -9,7 +9,9 @@ import pytest
 
 RUN = Path(__file__).resolve().parent / "run"
 BUILD = os.environ["BUILD_DIR"]
-WORKLOADS = ["native", "hello", "sleep", "echo", "executor", "starlette", "fastapi", "wsgi", "flask"]
+WORKLOADS = ["native", "hello", "sleep", "echo", "executor", "starlette", "fastapi", "wsgi", "flask", "django",
+             "django-asgi"]
+WSGI_SERVERS = ["mgr", "mgr-4", "gunicorn-sync", "gunicorn-gthread", "uwsgi", "uwsgi-4"]
 PEERS = ["gunicorn", "uvicorn", "hypercorn", "daphne"]
 NUMBERS = ["cpu_us", "rate", "rss", "connection_cpu_us", "connection_rate"]
 
@@ -60,10 +62,27 @@ def test_each_peer_answers_the_same_workload(tmp_path):
 
 
 def test_the_wsgi_servers_answer_the_same_workload(tmp_path):
-    printed, results = measure(tmp_path, "--workloads", "wsgi", "--measures", "cpu")
-    assert list(results["wsgi"]) == ["limit", "nginx", "mgr", "mgr-4", "gunicorn-sync", "gunicorn-gthread"]
-    for title in ("mgr, 4 threads", "gunicorn, sync", "gunicorn, 4 threads"):
+    printed, results = measure(tmp_path, "--workloads", "wsgi,django", "--measures", "cpu")
+    assert list(results["wsgi"]) == ["limit", "nginx", *WSGI_SERVERS]
+    assert list(results["django"]) == WSGI_SERVERS
+    for title in ("mgr, 4 threads", "gunicorn, sync (closes each connection)", "gunicorn, 4 threads",
+                  "uwsgi (keeps 1)", "uwsgi, 4 threads (keeps 4)"):
         assert float(cells(printed, title)[0].split()[0]) > 0
+
+
+# Its sockets either keep every connection or none: on the wrong one, each request waits for a time-out.
+def test_uwsgi_does_not_starve_connections_that_are_kept_nor_those_that_are_not(tmp_path):
+    _, results = measure(tmp_path, "--workloads", "wsgi", "--servers", "uwsgi,uwsgi-4", "--connections", "8",
+                         "--measures", "cpu,connections")
+    for server in ("uwsgi", "uwsgi-4"):
+        assert results["wsgi"][server]["rate"][0] > 100
+        assert results["wsgi"][server]["connection_rate"][0] > 100
+
+
+def test_django_is_answered_by_asgi_as_well(tmp_path):
+    _, results = measure(tmp_path, "--workloads", "django-asgi", "--measures", "cpu")
+    assert list(results["django-asgi"]) == ["mgr", *PEERS]
+    assert all(result["cpu_us"][0] > 0 for result in results["django-asgi"].values())
 
 
 # Exact numbers, so they may be held to a limit on any machine; but another CPython has others.

@@ -6,13 +6,13 @@ import subprocess
 from bench.process import Failed
 
 
-def load(options, running, *, count=None, seconds=None, rate=None, keep_alive=True):
+def load(options, running, *, count=None, seconds=None, rate=None):
     """Sends requests to a running server, so many or for so long; returns the client's report. `rate`:
     requests per second, open loop. Every request has to be answered."""
     workload = running.workload
-    mode = "keep" if keep_alive and running.keeps_alive else "new"
+    mode = "keep" if running.keeps_alive else "new"
     command = [options.load_client, "--connect", f"127.0.0.1:{running.port}", "--mode", mode,
-               "--connections", str(options.connections), "--path", workload.path,
+               "--connections", str(running.connections), "--path", workload.path,
                "--expect-body-prefix", workload.expect, "--timeout", "60"]
     if workload.body_size is not None:
         command += ["--body-size", str(workload.body_size)]

@@ -86,7 +86,7 @@ def check_what_is_needed(options, rows):
 def is_installed(options, server):
     if server.modules:
         return has_modules(options, server.modules)
-    return shutil.which(server.key) is not None
+    return shutil.which(server.program or server.key) is not None
 
 
 def has_modules(options, modules):

@@ -36,10 +36,10 @@ def measure_load(options, server, workload, result):
 
 def measure_connections(options, server, workload, result):
     """The same with a new connection for each request."""
-    with Running(server, workload, options) as running:
-        load(options, running, keep_alive=False, seconds=options.seconds * WARM_UP_SHARE)
+    with Running(server, workload, options, keep_alive=False) as running:
+        load(options, running, seconds=options.seconds * WARM_UP_SHARE)
         before = running.cpu_seconds()
-        report = load(options, running, keep_alive=False, seconds=options.seconds)
+        report = load(options, running, seconds=options.seconds)
         spent = spent_since(running, before)
         result.connection_cpu_us.append(sum(spent.values()) / report["ok"] * 1e6)
         result.connection_rate.append(report["ok_per_second"])

@@ -23,17 +23,21 @@ def free_port():
 
 class Running:
     """A server that serves one workload, from `with` to its end. `prefix`: a command that runs it, such
-    as valgrind, in which {directory} is that of this run; `patience`: seconds until it must serve."""
+    as valgrind, in which {directory} is that of this run; `patience`: seconds until it must serve;
+    `keep_alive`: whether connections are kept, if the server can."""
 
-    def __init__(self, server, workload, options, prefix=(), patience=30):
+    def __init__(self, server, workload, options, prefix=(), patience=30, keep_alive=True):
         self.title = server.title
-        self.keeps_alive = workload.key not in server.closes
+        self.keeps_alive = keep_alive and workload.key not in server.closes
+        self.connections = options.connections
+        if self.keeps_alive and server.connections:
+            self.connections = min(self.connections, server.connections)
         self.workload = workload
         self.port = free_port()
         self._patience = patience
         self._temporary = tempfile.TemporaryDirectory()
         self.directory = Path(self._temporary.name)
-        place = Place(options.build, options.python, self.directory, self.port)
+        place = Place(options.build, options.python, self.directory, self.port, self.keeps_alive)
         command = server.command(place, *answer_of(server, workload))
         self._command = [*(part.format(directory=self.directory) for part in prefix), *map(str, command)]
         self._log = self.directory / "log"

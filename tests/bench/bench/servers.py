@@ -17,6 +17,7 @@ class Place:
     python: str
     directory: Path  # its own, empty
     port: int
+    keep_alive: bool  # false: each request comes with a connection of its own
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +27,10 @@ class Server:
     kinds: tuple  # of the applications that it serves, see workloads.py
     command: object  # (Place, kind, target) -> list of arguments
     package: str | None = None  # of Debian; None: it is ours
-    modules: tuple = ()  # of Python, by which it is found; empty: the command's first word
+    modules: tuple = ()  # of Python, by which it is found
+    program: str | None = None  # by which it is found if it has no modules; None: its key
+    # Most connections that it keeps alive at once; more of them would starve. None: as many as you like.
+    connections: int | None = None
     # Workloads in which it keeps no connection alive, so that each request is given one of its own.
     closes: tuple = ()
 
@@ -50,6 +54,16 @@ def gunicorn(*options):
     def command(place, kind, target):
         return [place.python, "-m", "gunicorn", target, *options, "-w", "1", "-b",
                 f"127.0.0.1:{place.port}", "--log-level", "warning"]
+    return command
+
+
+def uwsgi(*options):
+    # Its http11-socket keeps a connection whatever the request's `Connection` says, and the thread that
+    # serves it with it, until socket-timeout; its http-socket closes each.
+    def command(place, kind, target):
+        return ["uwsgi_python3", "--http11-socket" if place.keep_alive else "--http-socket",
+                f"127.0.0.1:{place.port}", "--module", target, "--processes", "1", "--need-app",
+                "--disable-logging", "--die-on-term", *options]
     return command
 
 
@@ -111,9 +125,13 @@ SERVERS = [
     Server("daphne", "daphne", ("asgi",), daphne, "daphne", ("daphne",)),
     # Its sync worker closes each connection.
     Server("gunicorn-sync", "gunicorn, sync", ("wsgi",), gunicorn(), "gunicorn", ("gunicorn",),
-           closes=("wsgi", "flask")),
+           closes=("wsgi", "flask", "django")),
     Server("gunicorn-gthread", "gunicorn, 4 threads", ("wsgi",),
            gunicorn("-k", "gthread", "--threads", "4"), "gunicorn", ("gunicorn",)),
+    Server("uwsgi", "uwsgi", ("wsgi",), uwsgi(), "uwsgi-plugin-python3", program="uwsgi_python3",
+           connections=1),
+    Server("uwsgi-4", "uwsgi, 4 threads", ("wsgi",), uwsgi("--threads", "4", "--enable-threads"),
+           "uwsgi-plugin-python3", program="uwsgi_python3", connections=4),
 ]
 
 

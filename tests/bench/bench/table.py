@@ -40,7 +40,11 @@ COLUMNS = [
 
 
 def title_of(server, workload):
-    return server.title + (" (closes each connection)" if workload.key in server.closes else "")
+    if workload.key in server.closes:
+        return f"{server.title} (closes each connection)"
+    if server.connections:
+        return f"{server.title} (keeps {server.connections})"
+    return server.title
 
 
 def table(workload, results, reference):

@@ -29,4 +29,8 @@ WORKLOADS = [
     Workload("wsgi", "raw WSGI hello", {"fixed": None, "wsgi": "wsgi:hello"}),
     Workload("flask", "Flask JSON", {"wsgi": "flask_json:app"}, path="/items/7", expect='{"id":7',
              modules=("flask",)),
+    Workload("django", "Django JSON, WSGI", {"wsgi": "django_json:wsgi"}, path="/items/7",
+             expect='{"id": 7', modules=("django",)),
+    Workload("django-asgi", "Django JSON, ASGI", {"asgi": "django_json:asgi"}, path="/items/7",
+             expect='{"id": 7', modules=("django",)),
 ]
