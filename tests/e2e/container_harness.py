@@ -22,7 +22,7 @@ from mgr_harness import ROOT, read_response, wait_for
 
 STORAGE = Path(os.environ.get("CONTAINER_STORAGE", ROOT / "build/containers"))
 BASE = "localhost/debian-base"
-IMAGE = "localhost/mgr:python"
+TARGETS = ("python", "native", "sdk")
 # What an image of Debian leaves out, and what is this machine's alone.
 NOT_IN_BASE = ["./var/cache/apt/archives/*.deb", "./var/lib/apt/lists/*", "./usr/share/doc/*",
                "./usr/share/man/*", "./usr/share/locale/*", "./.complete"]
@@ -117,26 +117,30 @@ def digest_of_inputs():
     return digest.hexdigest()[:16]
 
 
-def make_image():
-    """mgr:python, by the shipped Dockerfile; minutes, unless an earlier run left the same."""
-    kept = f"localhost/mgr-built:{digest_of_inputs()}"
-    if exists(kept):
-        buildah("tag", kept, IMAGE)
-        return
-    buildah("rm", "--all")  # of a run that was interrupted
-    make_base()
-    began = time.monotonic()
-    build(ROOT, "--build-arg", f"DEBIAN={BASE}", "-f", ROOT / "deploy/docker/Dockerfile",
-          "--target", "python", "-t", IMAGE)
-    print(f"the image was built in {time.monotonic() - began:.0f} s")
-    older = [line for line in buildah("images", "--format", "{{.Name}}:{{.Tag}}").stdout.split()
-             if line.startswith("localhost/mgr-built:")]
-    for name in older:
-        buildah("rmi", name, check=False)
-    buildah("tag", IMAGE, kept)
+def image(target):
+    return f"localhost/mgr:{target}"
 
 
-def build(context, *arguments, seconds=800):
+def make_images():
+    """mgr:TARGET for all targets of the shipped Dockerfile; minutes, unless an earlier run left the same."""
+    kept = {target: f"localhost/mgr-built:{target}-{digest_of_inputs()}" for target in TARGETS}
+    if not all(exists(name) for name in kept.values()):
+        buildah("rm", "--all")  # of a run that was interrupted
+        make_base()
+        older = [line for line in buildah("images", "--format", "{{.Name}}:{{.Tag}}").stdout.split()
+                 if line.startswith("localhost/mgr-built:")]
+        for name in older:
+            buildah("rmi", name, check=False)
+        for target, name in kept.items():
+            began = time.monotonic()
+            build(ROOT, "--layers", "--build-arg", f"DEBIAN={BASE}", "-f",
+                  ROOT / "deploy/docker/Dockerfile", "--target", target, "-t", name)
+            print(f"mgr:{target} was built in {time.monotonic() - began:.0f} s")
+    for target, name in kept.items():
+        buildah("tag", name, image(target))
+
+
+def build(context, *arguments, seconds=1500):
     return buildah("bud", "--isolation", "chroot", "--format", "docker", "--pull-never", *arguments,
                    context, seconds=seconds)
 

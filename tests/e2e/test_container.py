@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from container_harness import (IMAGE, STORAGE, Container, build, buildah, make_image, podman,
+from container_harness import (STORAGE, TARGETS, Container, build, buildah, image, make_images, podman,
                                skip_unless_possible, skip_unless_runnable)
 from mgr_harness import APPS, ROOT, Load, no_loss, read_response, wait_for
 
@@ -36,18 +36,17 @@ async def app(scope, receive, send):
 
 
 @pytest.fixture(scope="module")
-def image():
+def images():
     skip_unless_possible()
     STORAGE.mkdir(parents=True, exist_ok=True)
-    make_image()
-    yield IMAGE
+    make_images()
+    yield
     assert str(STORAGE) not in Path("/proc/self/mounts").read_text(), "left mounted"
 
 
 @pytest.fixture(scope="module")
-def runnable(image):
-    skip_unless_runnable(image)
-    return image
+def runnable(images):
+    skip_unless_runnable(image("native"))
 
 
 @pytest.fixture
@@ -62,7 +61,7 @@ def start(runnable, tmp_path):
         (directory / "main.py").write_text(text)
         tmp_path.chmod(0o755)
         mounted = ["--volume", f"{directory}:/app:ro", "--env", "MGR_APP=main:app"]
-        made.append(Container(runnable, *mounted, *options, **more))
+        made.append(Container(image("python"), *mounted, *options, **more))
         return made[-1]
 
     yield begin
@@ -73,8 +72,12 @@ def start(runnable, tmp_path):
 # ---- what the image is
 
 
-def test_the_image_is_configured_as_its_readme_says(image):
-    config = json.loads(podman("image", "inspect", image).stdout)[0]
+SERVING = pytest.mark.parametrize("target", ["python", "native"])
+
+
+@SERVING
+def test_the_image_is_configured_as_its_readme_says(images, target):
+    config = json.loads(podman("image", "inspect", image(target)).stdout)[0]
     variables = dict(entry.split("=", 1) for entry in config["Config"]["Env"])
     assert variables["MGR_BIND"] == ":8000" and variables["MGR_GRACEFUL_TIMEOUT"] == "8s"
     assert config["Config"]["User"] == f"{USER}:{USER}"
@@ -85,9 +88,10 @@ def test_the_image_is_configured_as_its_readme_says(image):
     assert config["Healthcheck"]["Test"] == ["CMD", "mgr", "ready"]
 
 
-def test_the_image_is_no_larger_than_its_readme_says(image):
-    size = int(podman("image", "inspect", "--format", "{{.Size}}", image).stdout)
-    stated = int(re.search(r"\*\*(\d+) MB\*\*", (DOCKER / "README.md").read_text())[1])
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_image_is_no_larger_than_its_readme_says(images, target):
+    size = int(podman("image", "inspect", "--format", "{{.Size}}", image(target)).stdout)
+    stated = int(re.search(rf"`mgr:{target}` \| \*\*(\d+) MB\*\*", (DOCKER / "README.md").read_text())[1])
     print(f"{size / 1e6:.1f} MB")
     assert stated - 10 <= size / 1e6 <= stated + 5
 
@@ -258,15 +262,58 @@ def test_the_example_is_an_application_in_three_lines(runnable, tmp_path):
     for name, requirements in DISTRIBUTIONS.items():
         make_wheel(wheels, name, requirements)
     (tmp_path / "pip.conf").write_text("[global]\nno-index = true\nfind-links = /wheels\n")
-    text = (DOCKER / "example/Dockerfile").read_text()
+    text = (DOCKER / "example-python/Dockerfile").read_text()
     assert [line.split()[0] for line in text.splitlines()] == ["FROM", "COPY", "RUN"]
     assert text == dockerfiles_of_readme()[0]
-    build(DOCKER / "example", "--volume", f"{wheels}:/wheels:ro", "--volume",
+    build(DOCKER / "example-python", "--volume", f"{wheels}:/wheels:ro", "--volume",
           f"{tmp_path}/pip.conf:/etc/pip.conf:ro", "-t", "localhost/mgr-example")
     assert_example_is_served("localhost/mgr-example")
 
 
 def test_an_application_with_packages_of_debian(runnable, tmp_path):
     (tmp_path / "Dockerfile").write_text(dockerfiles_of_readme()[1])
-    build(DOCKER / "example", "-f", tmp_path / "Dockerfile", "-t", "localhost/mgr-example-debian")
+    build(DOCKER / "example-python", "-f", tmp_path / "Dockerfile", "-t", "localhost/mgr-example-debian")
     assert_example_is_served("localhost/mgr-example-debian")
+
+
+# ---- an application in C++
+
+
+def test_the_native_image_has_no_python(runnable):
+    container = Container(image("native"), "--env", "MGR_APP=main:app", "--env", "MGR_WORKERS=1")
+    try:
+        podman("wait", container.id)
+        assert int(container.inspect("{{.State.ExitCode}}")) == 4
+        last = container.log.strip().splitlines()[-1]
+        assert "no host for Python applications" in last and "path/to/lib.so" in last, last
+    finally:
+        container.end()
+    root = Path(buildah("from", image("native")).stdout.strip())
+    try:
+        tree = Path(buildah("mount", root).stdout.strip())
+        assert (tree / "usr/local/bin/mgr").is_file()
+        assert not list(tree.glob("usr/bin/python*")) and not list(tree.glob("usr/lib/python*"))
+        assert not (tree / "usr/local/libexec/mgr/python").exists()
+        assert not list(tree.glob("usr/bin/*g++*"))
+    finally:
+        buildah("rm", root)
+
+
+def test_an_application_in_cpp_is_compiled_by_one_image_and_served_by_the_other(runnable):
+    text = (DOCKER / "example-native/Dockerfile").read_text()
+    assert text == dockerfiles_of_readme()[2]
+    build(ROOT / "examples/hello", "-f", DOCKER / "example-native/Dockerfile", "-t", "localhost/mgr-example-native")
+    container = Container("localhost/mgr-example-native", "--cap-drop", "all", "--security-opt",
+                          "no-new-privileges")
+    try:
+        container.wait_ready()
+        assert container.get("/you").body == b"hello /you\n"
+        assert container.health() == 0
+        assert {uid for _, uid, _ in container.processes()} == {USER}
+        container.exec("mgr", "reload")
+        assert container.get("/you").body == b"hello /you\n"
+        podman("stop", container.id)
+        assert container.inspect("{{.State.ExitCode}}") == "0"
+    finally:
+        container.end()
+        buildah("rmi", "localhost/mgr-example-native")

@@ -135,7 +135,11 @@ Error exec_interpreter(const Settings& settings, const std::string& python_direc
 Result<std::string> python_directory() {
   auto program = this_program();
   if (!program) return program;
-  return program->substr(0, program->rfind('/')) + "/python";
+  const std::string directory = program->substr(0, program->rfind('/')) + "/python";
+  if (::access((directory + "/mgr_bootstrap.py").c_str(), R_OK) == 0) return directory;
+  return Error::from_errno(
+      "this installation of mgr has no host for Python applications, only for path/to/lib.so: " +
+      directory);
 }
 
 void refuse(std::string_view reason) {
