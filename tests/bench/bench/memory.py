@@ -32,7 +32,7 @@ class Example:
 
 EXAMPLES = [
     Example("fastapi", "FastAPI", "fastapi", "main:app", "/hello/world", "fastapi"),
-    Example("django", "Django (ASGI)", "django", "site.asgi:application", "/", "django"),
+    Example("django", "Django (ASGI)", "django", "main:asgi_application", "/items", "django"),
 ]
 
 
