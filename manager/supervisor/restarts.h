@@ -32,8 +32,8 @@ using RestartCounts = std::array<std::uint64_t, kRestartReasons>;
 struct Ending {
   std::string how;
   RestartReason reason = RestartReason::exit;
-  bool outside = false;    // no fault of its own: no back-off
-  bool clean = false;      // exit status 0
+  bool outside = false;      // no fault of its own: no back-off
+  bool clean = false;        // exit status 0
   std::string last_words{};  // what it wrote when a fatal signal ended it
 };
 

@@ -70,8 +70,8 @@ class Worker {
   void run(std::optional<std::chrono::milliseconds> timeout);
   // run() returns after this turn of the loop, or the next, which does not wait.
   void wake();
-  // For a host whose own loop turns this one: it waits now, or has ceased to. What lies in between is
-  // no work of this process.
+  // For a host whose own loop turns this one: it waits now, or has ceased to. What lies in between
+  // is no work of this process.
   void begin_wait() { ipc::end_run(record_, ipc::monotonic_ns()); }
   void end_wait() { ipc::begin_run(record_, ipc::monotonic_ns()); }
   // Wakes run() while `fd` (borrowed) is readable; see take_watched_ready(). -1: no more.

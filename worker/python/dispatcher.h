@@ -96,7 +96,7 @@ class Dispatcher final : public server::Application, public worker::Host {
   std::optional<ScopeBuilder> scopes_;
   Ref task_arguments_;    // {"loop": loop, "eager_start": True} or with a name
   Ref queued_arguments_;  // {"loop": loop}
-  Ref ready_;           // the loop's deque of callbacks; null where it has none that we know
+  Ref ready_;             // the loop's deque of callbacks; null where it has none that we know
   Pump* pump_ = nullptr;
   bool use_create_task_ = false;
   bool use_loop_for_steps_ = false;

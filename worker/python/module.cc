@@ -24,7 +24,8 @@ PyModuleDef definition = {
 
 bool make_errors(PyObject* module) {
   disconnected_error = PyErr_NewExceptionWithDoc(
-      "_mgr_core.ClientDisconnected", "The client is gone: raised by send() (ASGI 2.4), and by wsgi.input and write().",
+      "_mgr_core.ClientDisconnected",
+      "The client is gone: raised by send() (ASGI 2.4), and by wsgi.input and write().",
       PyExc_ConnectionError, nullptr);
   if (!disconnected_error) return false;
   Py_INCREF(disconnected_error);

@@ -84,12 +84,12 @@ PyObject* mold_settings(PyObject* self, void*) {
   const Settings& settings = mold.settings();
   Ref python_path = list_of(settings.python_path);
   if (!python_path) return nullptr;
-  return Py_BuildValue(
-      "{sssssssssssOsOsOsi}", "app", settings.app.c_str(), "interface", name_of(settings.interface),
-      "lifespan", name_of(settings.lifespan), "loop", settings.loop.c_str(), "root_path",
-      settings.root_path.c_str(), "python_path", python_path.get(), "load",
-      mold.order().load ? Py_True : Py_False, "check_only",
-      mold.order().check_only ? Py_True : Py_False, "threads", settings.threads);
+  return Py_BuildValue("{sssssssssssOsOsOsi}", "app", settings.app.c_str(), "interface",
+                       name_of(settings.interface), "lifespan", name_of(settings.lifespan), "loop",
+                       settings.loop.c_str(), "root_path", settings.root_path.c_str(),
+                       "python_path", python_path.get(), "load",
+                       mold.order().load ? Py_True : Py_False, "check_only",
+                       mold.order().check_only ? Py_True : Py_False, "threads", settings.threads);
 }
 
 PyObject* mold_loaded(PyObject* self, PyObject* args) {

@@ -1,5 +1,5 @@
-// What a server on this machine can't do without: an epoll loop that answers every read which ends in
-// an empty line with the same bytes. It understands no HTTP, has no limit, timer or counter.
+// What a server on this machine can't do without: an epoll loop that answers every read which ends
+// in an empty line with the same bytes. It understands no HTTP, has no limit, timer or counter.
 //
 //   epoll_limit PORT      (loopback; ends with a signal)
 

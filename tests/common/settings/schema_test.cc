@@ -23,7 +23,8 @@ TEST(Schema, describes_every_setting_and_no_other) {
 TEST(Schema, knows_ranges_and_choices) {
   const auto properties = file_schema()["properties"];
   EXPECT_EQ(properties["backlog"]["maximum"], 65535);
-  EXPECT_EQ(properties["loop"]["enum"], nlohmann::ordered_json::array({"mgr"}));
+  EXPECT_EQ(properties["loop"]["enum"],
+            nlohmann::ordered_json::array({"mgr", "asyncio", "uvloop"}));
   EXPECT_EQ(properties["preload"]["enum"],
             nlohmann::ordered_json::array({"auto", "on", "off", true, false}));
 }
