@@ -86,12 +86,13 @@ def echo(environ, start_response):
 
 
 def read_fails(environ, start_response):
+    case = environ["QUERY_STRING"]
     try:
         environ["wsgi.input"].read()
     except OSError as error:
-        kept["read"] = type(error).__mro__[1].__name__
+        kept[f"read-{case}"] = type(error).__mro__[1].__name__
         raise
-    kept["read"] = "no error"
+    kept[f"read-{case}"] = "no error"
     return answer(start_response, "all")
 
 
