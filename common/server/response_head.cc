@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
-#include <cstring>
 
 #include "common/server/syntax.h"
 
@@ -131,8 +130,7 @@ bool lists_close(std::string_view value) {
 
 // Into memory that is enough; the end of what was written.
 char* put(char* to, std::string_view text) {
-  std::memcpy(to, text.data(), text.size());
-  return to + text.size();
+  return std::copy(text.begin(), text.end(), to);  // an empty text may have no data
 }
 
 char* put_field(char* to, std::string_view name, std::string_view value) {
