@@ -387,7 +387,17 @@ bool Lifecycle::advance(Scale& scale) {
   return true;
 }
 
-// ---- what went wrong with a worker, for the change under way
+// ---- what went wrong with a worker or a mold, for the change under way
+
+// No worker can be started until another mold loads: a scale or a restart does not wait for that.
+void Lifecycle::note_failure(const Failure& of_a_mold) {
+  if (changes_.empty()) return;
+  if (auto* restart = std::get_if<Restart>(&changes_.front()); restart && restart->begun) {
+    restart->failure = of_a_mold;
+  } else if (auto* scale = std::get_if<Scale>(&changes_.front()); scale && scale->begun) {
+    scale->failure = of_a_mold;
+  }
+}
 
 void Lifecycle::note_failure(const Worker& worker, const Failure& failure) {
   if (changes_.empty()) return;

@@ -291,6 +291,7 @@ class Lifecycle {
   bool finish_rollback(Reload& reload);
   void drop_generation(int key);
   void note_failure(const Worker& worker, const Failure& failure);
+  void note_failure(const Failure& of_a_mold);
   void refuse_all(const std::string& why);
   Reload* active_reload();
   const Reload* active_reload() const;

@@ -43,6 +43,7 @@ void Lifecycle::release_mold(MoldId id) {
 void Lifecycle::mold_failed(Mold& mold, Failure failure) {
   Generation* generation = find_generation(mold.generation);
   if (mold.state == Mold::State::leaving) return;
+  const bool loading = mold.state == Mold::State::loading;
   mold.state = Mold::State::leaving;
   if (!generation) return;
   if (generation->mold == mold.id) generation->mold = 0;
@@ -60,6 +61,7 @@ void Lifecycle::mold_failed(Mold& mold, Failure failure) {
   log_.error("generation {}: the mold failed at {}: {}; another starts in {}{}{}",
              generation->number, failure.stage, failure.error, seconds(pause),
              failure.detail.empty() ? "" : "\n", failure.detail);
+  if (loading) note_failure(failure);
 }
 
 void Lifecycle::mold_gone(MoldId id, const std::string& how, std::string last_words) {

@@ -194,7 +194,10 @@ void Lifecycle::worker_gone(const Worker& worker, const Ending& ending) {
               ending.last_words, 3});
   if (phase_ == Phase::stopping) return;
   if (phase_ == Phase::starting && !listening_) return fail_start(failure);
-  note_failure(worker, failure);
+  // One that its mold took with it, within its time, is forked by the next mold.
+  const bool orphan =
+      ending.reason == RestartReason::not_forked && ending.outside && worker.deadline;
+  if (!orphan) note_failure(worker, failure);
   if (!was_current && !was_successor) {
     log_.info("worker {} (pid {}, generation {}) is gone: {}", worker.slot, worker.pid,
               worker.number, how);

@@ -205,6 +205,46 @@ TEST_F(LifecycleTest, KillsAMoldThatDoesNotFork) {
   EXPECT_EQ(world_->kills.back().first, world_->mold_pids[newest_mold()]);
 }
 
+TEST_F(LifecycleTest, AScaleIsReachedByTheNextMoldWhenOneDiesWithItsWorkers) {
+  start_ready(1);
+  life_->scale(Lifecycle::ScaleTo{3}, noting(others_));
+  ASSERT_EQ(world_->forks.size(), 2u);
+  world_->forks.clear();
+  mold_dies(newest_mold(), kKilled);
+  EXPECT_TRUE(others_.empty());
+  pass(Millis(200));
+  load_mold();
+  boot_all();
+  ASSERT_EQ(others_.size(), 1u);
+  EXPECT_TRUE(others_[0].ok) << others_[0].message;
+  EXPECT_EQ(count_serving(), 3);
+}
+
+TEST_F(LifecycleTest, AScaleIsNotReachedWhenTheNextMoldCanNotLoad) {
+  start_ready(1);
+  mold_dies(newest_mold(), kKilled);
+  pass(Millis(200));
+  life_->scale(Lifecycle::ScaleTo{3}, noting(others_));
+  EXPECT_TRUE(others_.empty());
+  fail_mold();
+  ASSERT_EQ(others_.size(), 1u);
+  EXPECT_FALSE(others_[0].ok);
+  ASSERT_TRUE(others_[0].failure);
+  EXPECT_EQ(others_[0].failure->error, "SyntaxError");
+  EXPECT_EQ(count_serving(), 1);
+}
+
+TEST_F(LifecycleTest, AScaleIsNotReachedWhenItsMoldDoesNotFork) {
+  start_ready(1);
+  life_->scale(Lifecycle::ScaleTo{2}, noting(others_));
+  world_->forks.clear();
+  pass(Millis(61'000));
+  ASSERT_FALSE(world_->kills.empty());
+  mold_dies(newest_mold(), kKilled);
+  ASSERT_EQ(others_.size(), 1u);
+  EXPECT_FALSE(others_[0].ok);
+}
+
 TEST_F(LifecycleTest, TriesAgainWhenAWorkerCanNotBeForked) {
   start_ready(1);
   world_->fail_fork = true;
