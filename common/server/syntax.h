@@ -47,9 +47,9 @@ class Bytes {
   constexpr bool have_all(std::string_view text) const {
     std::size_t at = 0;
     for (; at + 4 <= text.size(); at += 4) {
-      const bool four =
-          have(text[at]) & have(text[at + 1]) & have(text[at + 2]) & have(text[at + 3]);
-      if (!four) return false;
+      const int four = int{have(text[at])} & int{have(text[at + 1])} & int{have(text[at + 2])} &
+                       int{have(text[at + 3])};
+      if (four == 0) return false;
     }
     for (; at < text.size(); ++at) {
       if (!have(text[at])) return false;
