@@ -45,10 +45,12 @@ struct Settings {
   int backlog = 2048;
   int socket_mode = 0660;
   std::string socket_group;
+  std::string balance = "random";
 
   // Workers
   int workers = 0;  // 0: auto
   PreloadMode preload = PreloadMode::automatic;
+  std::chrono::milliseconds timeout{30000};  // 0: off
   std::chrono::milliseconds boot_timeout{60000};
   std::chrono::milliseconds min_ready{1000};
   std::chrono::milliseconds graceful_timeout{30000};
@@ -58,6 +60,15 @@ struct Settings {
   int max_requests_jitter = 0;
   std::chrono::milliseconds max_lifetime{0};
   std::int64_t max_memory = 0;
+  std::map<std::string, std::string> hooks;  // by event
+  bool reload_on_change = false;
+  std::vector<std::string> reload_paths;  // empty: `chdir`
+
+  // Process
+  std::string user;  // empty: unchanged, as `group`
+  std::string group;
+  int umask = 0022;
+  std::string pidfile;  // empty: none
 
   // HTTP
   std::chrono::milliseconds header_timeout{10000};
