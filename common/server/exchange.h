@@ -58,6 +58,10 @@ class ExchangeObserver {
   // request_timeout is over, and the response is not complete: calls time_out(), now or as soon as
   // nobody else uses the exchange, and cancels what works on it. At most once.
   virtual void on_timeout(Exchange& exchange) noexcept;
+  // The client has closed its direction of the connection after a complete request: it has most
+  // probably gone, but may still be reading (RFC 9293 3.6). Only a write can tell, so the exchange
+  // stays open. At most once; nothing by default.
+  virtual void on_input_end(Exchange&) noexcept {}
 
  protected:
   ~ExchangeObserver() = default;
@@ -131,6 +135,7 @@ class Exchange {
   virtual bool head_flushed() const = 0;  // something of it is on its way: too late for a 500
   virtual bool response_complete() const = 0;
   virtual bool disconnected() const = 0;
+  virtual bool input_ended() const = 0;  // see ExchangeObserver::on_input_end()
   // A whole small response: replaces a head that is not flushed yet, else aborts.
   virtual void respond(int status, std::string_view content_type, std::string_view body) = 0;
   // Ends the connection without completing the response (the client must notice).

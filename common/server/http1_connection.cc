@@ -221,8 +221,7 @@ void Http1Connection::on_eof() {
   eof_ = true;
   switch (state_) {
     case State::exchange:
-      if (!body_.complete()) return close();
-      return;
+      return body_.complete() ? exchange_->tell_input_end() : close();
     case State::idle:
     case State::finishing:
       return settle();

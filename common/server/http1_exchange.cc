@@ -391,6 +391,11 @@ void Http1Exchange::tell_timeout() {
   time_out();
 }
 
+void Http1Exchange::tell_input_end() {
+  input_ended_ = true;
+  if (observer_) observer_->on_input_end(*this);
+}
+
 void Http1Exchange::forget_connection() {
   connection_ = nullptr;
   state_ = State::lost;
@@ -423,7 +428,7 @@ void Http1Exchange::recycle() {
   request_.client = request_.server = nullptr;
   empty(body_);
   consumed_ = 0;
-  body_complete_ = false;
+  body_complete_ = input_ended_ = false;
   state_ = State::none;
   framing_ = Framing::none;
   status_ = 0;

@@ -46,6 +46,7 @@ class Http1Exchange final : public Exchange {
   bool head_flushed() const override { return head_flushed_; }
   bool response_complete() const override { return state_ == State::complete; }
   bool disconnected() const override { return state_ == State::lost; }
+  bool input_ended() const override { return input_ended_; }
   void respond(int status, std::string_view content_type, std::string_view body) override;
   void abort() override;
   void time_out() override;
@@ -65,6 +66,7 @@ class Http1Exchange final : public Exchange {
   void tell_body();
   void tell_drain();
   void tell_timeout();
+  void tell_input_end();
   bool sending_file() const { return file_ != File::none; }
   // The file that send_file() began is on its way as a whole.
   void file_sent();
@@ -110,6 +112,7 @@ class Http1Exchange final : public Exchange {
   std::string body_;
   std::size_t consumed_ = 0;
   bool body_complete_ = false;
+  bool input_ended_ = false;
 
   State state_ = State::none;
   Framing framing_ = Framing::none;

@@ -227,15 +227,16 @@ def test_a_client_that_stops_reading_stops_the_application(make_native):
     assert peak_memory(pid) < 24 * MEGABYTE
 
 
-@pytest.mark.parametrize("path", ["/watch", "/download"])
-def test_a_disconnect_ends_the_request_and_runs_destructors(make_native, tmp_path, path):
+@pytest.mark.parametrize(("path", "reset"), [("/watch", True), ("/watch", False), ("/download", True)])
+def test_a_disconnect_ends_the_request_and_runs_destructors(make_native, tmp_path, path, reset):
     mgr = make_native(workers=1).start()
     trace = tmp_path / "trace"
     query = trace if path == "/watch" else 200 * MEGABYTE
     client = mgr.connect()
     client.sendall(f"GET {path}?{query} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
     wait_for(lambda: mgr.status_now()["workers"][0]["in_flight"] == 1, "the request runs")
-    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    if reset:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     client.close()
     wait_for(lambda: mgr.status_now()["workers"][0]["in_flight"] == 0, "the request has ended")
     if path == "/watch":

@@ -257,6 +257,19 @@ def test_H2_H8_a_client_that_leaves_is_a_disconnect_and_send_raises_an_oserror(m
     assert "/wait-for-disconnect" not in mold.log()
 
 
+def test_H2_a_client_that_closes_without_a_reset_is_a_disconnect_for_receive(mold, worker):
+    worker.raw(b"GET /leave-at-the-end HTTP/1.1\r\nHost: a\r\n\r\n").close()
+    assert state(worker, "left") == ["http.disconnect", "http.disconnect"]
+    assert "/leave-at-the-end" not in mold.log()
+
+
+def test_H2_a_client_that_shuts_down_its_direction_alone_still_gets_its_answer(worker):
+    with worker.raw(b"GET /answer-after-the-end HTTP/1.1\r\nHost: a\r\n\r\n") as connection:
+        connection.shutdown(socket.SHUT_WR)
+        response = b"".join(iter(lambda: connection.recv(4096), b""))
+    assert response.startswith(b"HTTP/1.1 200 ") and response.endswith(b'"http.disconnect"')
+
+
 def test_H4_send_waits_for_a_client_that_does_not_read(mold, worker):
     connection = worker.raw(b"GET /flood HTTP/1.1\r\nHost: a\r\n\r\n")
     time.sleep(0.3)

@@ -92,6 +92,7 @@ bool Request::over() const {
 bool Request::receive(mgr_message& message) {
   message = {MGR_MESSAGE_DISCONNECT, 0, {}};
   if (over()) return true;
+  if (body_given_ && exchange_->input_ended()) return true;
   waiting_ = Waiting::for_message;
   if (body_given_) return false;
   if (!std::exchange(asked_, true)) exchange_->want_body();
@@ -146,6 +147,10 @@ void Request::on_disconnect(Exchange&) noexcept {
   come(waiting_);
 }
 
+void Request::on_input_end(Exchange&) noexcept {
+  come(Waiting::for_message);
+}
+
 void Request::on_timeout(Exchange& exchange) noexcept {
   exchange.time_out();
   timed_out_ = true;
@@ -169,7 +174,7 @@ void Request::finished(int outcome, std::string_view type, std::string_view what
     log.error("{}: the application failed: {}{}{}", line(), type, what.empty() ? "" : ": ", what);
   } else if (outcome == MGR_DISCONNECTED) {
     log.debug("{}: {}", line(), what);
-  } else if (!over()) {
+  } else if (!over() && !exchange_->input_ended()) {
     log.error("{}: the application returned without {} the response", line(),
               exchange_->head_sent() ? "completing" : "starting");
   }
@@ -180,7 +185,7 @@ void Request::finished(int outcome, std::string_view type, std::string_view what
 // RFC 9110 15.6.1, while nothing has been sent; else the client must notice that the end is
 // missing.
 void Request::answer_for_the_application() {
-  if (exchange_->head_flushed()) {
+  if (exchange_->head_flushed() || exchange_->input_ended()) {
     exchange_->abort();
   } else {
     exchange_->respond(500, "text/plain; charset=utf-8", "Internal Server Error");

@@ -58,7 +58,7 @@ PyObject* Request::disconnect_message() const {
 
 PyObject* Request::take_message() {
   if (over()) return disconnect_message();
-  if (body_given_) return nullptr;
+  if (body_given_) return exchange_->input_ended() ? disconnect_message() : nullptr;
   if (!asked_) {
     asked_ = true;
     exchange_->want_body();

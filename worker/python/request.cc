@@ -61,6 +61,12 @@ void Request::on_disconnect(server::Exchange&) noexcept {
   if (!receivers_.empty() || !senders_.empty()) dispatcher_.mark(*this);
 }
 
+// For receive() it is a disconnect, since hardly any client shuts down one direction alone; what the
+// application sends all the same still goes to one that does.
+void Request::on_input_end(server::Exchange&) noexcept {
+  if (!receivers_.empty()) dispatcher_.mark(*this);
+}
+
 // The client has its answer at once, whatever the task makes of its cancellation.
 void Request::on_timeout(server::Exchange& exchange) noexcept {
   exchange.time_out();
@@ -214,6 +220,9 @@ void Request::conclude(Outcome outcome, PyObject* exception) {
 // RFC 9110 15.6.1, while nothing has been sent; else the client must notice that the end is
 // missing.
 void Request::answer_for_the_application(Outcome outcome) {
+  if (outcome == Outcome::returned && exchange_->input_ended()) {
+    return exchange_->abort();  // as receive() said, nobody reads
+  }
   if (outcome == Outcome::returned) {
     dispatcher_.log().error("{}: the application returned without {} the response", line(),
                             exchange_->head_sent() ? "completing" : "starting");

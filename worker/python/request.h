@@ -34,6 +34,7 @@ class Request final : public server::ExchangeObserver {
   void on_body(server::Exchange& exchange) noexcept override;
   void on_drain(server::Exchange& exchange) noexcept override;
   void on_disconnect(server::Exchange& exchange) noexcept override;
+  void on_input_end(server::Exchange& exchange) noexcept override;
   void on_timeout(server::Exchange& exchange) noexcept override;
 
   // The steps of the coroutine.

@@ -26,12 +26,16 @@ TEST_F(Disconnects, a_reset_is_told_once) {
   EXPECT_EQ(requests(0), 1u);
 }
 
-TEST_F(Disconnects, a_half_close_after_a_complete_request_is_none) {
+TEST_F(Disconnects, a_half_close_after_a_complete_request_is_an_end_of_input_alone) {
   start();
   Client client = connect();
   Exchange& exchange = hold(client);
+  EXPECT_FALSE(exchange.input_ended());
   client.half_close();
+  ASSERT_TRUE(turn_until([&] { return application.input_ends > 0; }));
   turn_for(milliseconds(50));
+  EXPECT_EQ(application.input_ends, 1);
+  EXPECT_TRUE(exchange.input_ended());
   EXPECT_EQ(application.disconnects, 0);
   answer(exchange, 200, "still there");
   EXPECT_TRUE(client.read_to_end().ends_with("\r\n\r\nstill there"));

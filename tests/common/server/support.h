@@ -63,6 +63,7 @@ class TestApplication final : public Application, public ExchangeObserver {
   void on_body(Exchange& exchange) noexcept override;
   void on_drain(Exchange& exchange) noexcept override;
   void on_disconnect(Exchange& exchange) noexcept override;
+  void on_input_end(Exchange&) noexcept override { ++input_ends; }
 
   using Handler = std::function<void(Exchange&)>;
   // Instead of the default ("hello" at once).
@@ -74,6 +75,7 @@ class TestApplication final : public Application, public ExchangeObserver {
   std::vector<Exchange*> held;    // not released
   std::vector<std::string> seen;  // "METHOD target"
   int disconnects = 0;
+  int input_ends = 0;
   int drains = 0;
   int bodies = 0;
 };

@@ -240,6 +240,18 @@ async def wait_for_disconnect(scope, receive, send):
         raise
 
 
+async def leave_at_the_end(scope, receive, send):
+    await read_body(receive)
+    message = await receive()
+    state_of_cases["left"] = [message["type"], (await receive())["type"]]
+
+
+async def answer_after_the_end(scope, receive, send):
+    await read_body(receive)
+    message = await receive()
+    await answer(send, message["type"])
+
+
 async def state_of(scope, receive, send):
     await answer(send, state_of_cases)
 
