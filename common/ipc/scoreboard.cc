@@ -19,9 +19,19 @@ std::uint64_t value(const WorkerRecord::Counter& counter) {
 }
 
 // How long the present run has lasted; 0 while the loop waits, and for a time that can't be.
-std::uint64_t present_run_ns(const WorkerRecord& record, std::uint64_t now_ns) {
+std::uint64_t told_run_ns(const WorkerRecord& record, std::uint64_t now_ns) {
   const std::uint64_t since = value(record.running_since_ns);
   return since > 0 && since < now_ns ? now_ns - since : 0;
+}
+
+std::uint64_t pool_busy_ns(const WorkerRecord& record, std::uint64_t now_ns) {
+  const std::uint64_t threads = value(record.threads);
+  if (threads == 0) return 0;
+  const std::uint64_t ended = record.threads_busy_ns.load(std::memory_order_acquire);
+  const std::uint64_t since = value(record.threads_since_ns);
+  const std::uint64_t running = value(record.threads_running);
+  const std::uint64_t passed = since < now_ns && running <= threads ? now_ns - since : 0;
+  return (ended + running * passed) / threads;
 }
 
 void note_run(WorkerRecord& record, std::uint64_t run_ns, std::uint64_t now_ns) {
@@ -91,7 +101,7 @@ std::uint64_t monotonic_ns() {
 // A reader takes busy_ns first: seeing the new sum it sees the run's end too, and never counts a
 // run twice.
 void end_run(WorkerRecord& record, std::uint64_t now_ns) {
-  const std::uint64_t run = present_run_ns(record, now_ns);
+  const std::uint64_t run = told_run_ns(record, now_ns);
   set(record.running_since_ns, 0);
   record.busy_ns.store(value(record.busy_ns) + run, std::memory_order_release);
   note_run(record, run, now_ns);
@@ -111,6 +121,22 @@ void count_duration(WorkerRecord& record, std::uint64_t duration_ns) {
   bump(record.duration_sum_ns, duration_ns);
 }
 
+void count_thread(WorkerRecord& record, int change, std::uint64_t now_ns) {
+  const std::uint64_t running = value(record.threads_running);
+  const std::uint64_t passed = now_ns - value(record.threads_since_ns);
+  set(record.threads_since_ns, now_ns);
+  set(record.threads_running, running + static_cast<std::uint64_t>(change));
+  record.threads_busy_ns.store(value(record.threads_busy_ns) + running * passed,
+                               std::memory_order_release);
+}
+
+std::uint64_t present_run_ns(const WorkerRecord& record, std::uint64_t now_ns) {
+  const std::uint64_t run = told_run_ns(record, now_ns);
+  const std::uint64_t beat = value(record.beat_ns);
+  const std::uint64_t due = beat + kBeat;
+  return beat > 0 && due < now_ns ? std::max(run, now_ns - due) : run;
+}
+
 std::uint64_t requests(const WorkerRecord& record) {
   std::uint64_t sum = 0;
   for (const auto& counter : record.requests) sum += value(counter);
@@ -119,7 +145,7 @@ std::uint64_t requests(const WorkerRecord& record) {
 
 std::uint64_t busy_ns(const WorkerRecord& record, std::uint64_t now_ns) {
   const std::uint64_t ended = record.busy_ns.load(std::memory_order_acquire);
-  return ended + present_run_ns(record, now_ns);
+  return ended + told_run_ns(record, now_ns) + pool_busy_ns(record, now_ns);
 }
 
 std::uint64_t loop_lag_ns(const WorkerRecord& record, std::uint64_t now_ns) {

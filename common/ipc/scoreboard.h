@@ -10,7 +10,7 @@
 
 namespace mgr::ipc {
 
-inline constexpr std::uint32_t kScoreboardVersion = 3;
+inline constexpr std::uint32_t kScoreboardVersion = 4;
 // Records: enough for 512 slots, each with a worker, its successor and some that still leave.
 inline constexpr int kScoreboardRecords = 2048;
 
@@ -24,6 +24,9 @@ inline constexpr std::size_t kDurationBuckets = kDurationBounds.size() + 1;
 
 // The longest run of a loop is remembered for so long at least, and twice as long at most (ns).
 inline constexpr std::uint64_t kLagWindow = 30'000'000'000;
+
+// How often a loop beats that tells nobody when it waits (ns).
+inline constexpr std::uint64_t kBeat = 1'000'000'000;
 
 // One worker's numbers. One writer (the worker), any reader; every field is a relaxed atomic, read
 // once and range-checked by the reader. Counters only grow during the life of one worker; the
@@ -51,6 +54,15 @@ struct alignas(64) WorkerRecord {
   std::array<Counter, kDurationBuckets> durations;
   Counter duration_sum_ns{0};
   Counter timeouts{0};  // requests that request_timeout ended
+  // For a loop that tells nobody when it waits: CLOCK_MONOTONIC in ns of the last of its beats, which
+  // come every kBeat; 0 for all others.
+  Counter beat_ns{0};
+  // Of a pool of threads: how many it has, how many of them run a request, since when that is so, and
+  // the time that they had run for before, summed. Written under the pool's lock.
+  Counter threads{0};
+  Counter threads_running{0};
+  Counter threads_since_ns{0};
+  Counter threads_busy_ns{0};
 };
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
 
@@ -97,12 +109,18 @@ void end_run(WorkerRecord& record, std::uint64_t now_ns);
 // What ran so far is no lag of what follows; the present run begins anew.
 void forget_lag(WorkerRecord& record, std::uint64_t now_ns);
 void count_duration(WorkerRecord& record, std::uint64_t duration_ns);
+// A thread of the pool runs a request from now on (`change` 1), or no more (-1).
+void count_thread(WorkerRecord& record, int change, std::uint64_t now_ns);
 
 // ---- for readers, at any time
 
+// How long the loop has been running without coming back to its wait; 0 while it waits. For a loop
+// that beats, how long the next beat has been overdue.
+std::uint64_t present_run_ns(const WorkerRecord& record, std::uint64_t now_ns);
 // Requests that were answered, or given up.
 std::uint64_t requests(const WorkerRecord& record);
-// Time that the loop has been busy, with the present run. Never more than it was; less by a run for
+// Time that the loop has been busy, with the present run, and the share of it in which the threads of
+// a pool were: each thread counts for its part of the pool. Never more than it was; less by a run for
 // the instant in which that ends.
 std::uint64_t busy_ns(const WorkerRecord& record, std::uint64_t now_ns);
 // The longest time for which the loop ran callbacks without coming back to its wait: in the last

@@ -83,14 +83,29 @@ def test_an_idle_worker_shows_its_loop_and_its_lifespan(make_mgr, debug):
     assert mgr.get("/") == (200, b"idle")
 
 
-def test_a_handler_in_time_sleep_is_shown_and_sleeps_on(make_mgr):
-    mgr = make_mgr("stuck", workers=1).start()
+@pytest.mark.parametrize("loop", ["mgr", "asyncio", "uvloop"])
+def test_a_handler_in_time_sleep_is_shown_and_sleeps_on(make_mgr, loop):
+    mgr = make_mgr("stuck", workers=1, loop=loop).start()
     with request(mgr, "/sleep?3") as connection:
         threads, tasks = threads_and_tasks(stack_with(mgr, "in sleeps"))
         assert line_of("time.sleep(float(") + "sleeps" in threads
         assert any("(GET /sleep?3): it runs now" in line for line in tasks.splitlines())
         answer = read_response(connection)
     assert answer.status == 200 and float(answer.body) >= 3
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_a_wsgi_handler_is_shown_on_the_thread_that_runs_it(make_mgr, threads):
+    mgr = make_mgr(workers=1, threads=threads)
+    mgr.deploy_text("import time\n\ndef app(environ, start_response):\n"
+                    "    time.sleep(float(environ['QUERY_STRING']))\n"
+                    "    start_response('200 OK', [])\n    return [b'slept']\n")
+    mgr.start()
+    with request(mgr, "/?2") as connection:
+        shown, names = threads_and_tasks(stack_with(mgr, "in app"))
+        assert 'main.py", line 4 in app' in shown
+        assert ("mgr wsgi" in names) == (threads > 1)
+        assert read_response(connection).status == 200
 
 
 def test_a_handler_that_waits_for_a_lock_is_shown_with_the_thread_that_holds_it(make_mgr):

@@ -244,7 +244,9 @@ class Worker:
         data = os.pread(self.mold.scoreboard, RECORD_BYTES, self.record * RECORD_BYTES)
         numbers = array.array("Q", data)
         return {"pid": numbers[0] >> 32, "running_since_ns": numbers[1], "busy_ns": numbers[2],
-                "connections": numbers[6], "in_flight": numbers[7], "requests": list(numbers[9:15])}
+                "connections": numbers[6], "in_flight": numbers[7], "requests": list(numbers[9:15]),
+                "threads": numbers[36], "threads_running": numbers[37],
+                "threads_busy_ns": numbers[39]}
 
     def wait(self):
         if self.status is None:

@@ -555,6 +555,17 @@ def test_p19_wsgiref_validate_finds_nothing(mold, worker):
 
 # ---- threads and the worker's life
 
+def test_the_scoreboard_says_how_many_threads_of_the_pool_are_busy(pool):
+    before = pool.counters()
+    assert before["threads"] == 4
+    mold_harness.wait_until(lambda: pool.counters()["threads_running"] == 0, "no request runs")
+    with pool.raw(b"GET /slow?0.5 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n") as link:
+        mold_harness.wait_until(lambda: pool.counters()["threads_running"] == 1, "it runs")
+        assert read_all(link).endswith(b"slept")
+    mold_harness.wait_until(lambda: pool.counters()["threads_running"] == 0, "it runs no more")
+    assert pool.counters()["threads_busy_ns"] - before["threads_busy_ns"] >= 500_000_000
+
+
 def test_requests_that_wait_do_so_side_by_side(pool):
     began = time.monotonic()
     threads = [threading.Thread(target=pool.request, kwargs={"path": "/slow?0.5"}) for _ in range(4)]

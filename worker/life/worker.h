@@ -74,6 +74,11 @@ class Worker {
   // is no work of this process.
   void begin_wait() { ipc::end_run(record_, ipc::monotonic_ns()); }
   void end_wait() { ipc::begin_run(record_, ipc::monotonic_ns()); }
+  // For one whose own loop can't tell: that loop turns. Every ipc::kBeat, once begun.
+  void beat() { ipc::set(record_.beat_ns, ipc::monotonic_ns()); }
+  // For a host with a pool of threads, with its lock: how many there are, and how many more run.
+  void have_threads(std::size_t count) { ipc::set(record_.threads, count); }
+  void count_thread(int change) { ipc::count_thread(record_, change, ipc::monotonic_ns()); }
   // Wakes run() while `fd` (borrowed) is readable; see take_watched_ready(). -1: no more.
   void watch(int fd);
   // The watched descriptor was readable since the last call.

@@ -254,6 +254,13 @@ PyObject* worker_rest(PyObject* self, PyObject*) {
   return none();
 }
 
+PyObject* worker_beat(PyObject* self, PyObject*) {
+  worker::Worker* worker = opened(self);
+  if (!worker) return nullptr;
+  worker->beat();
+  return none();
+}
+
 PyObject* worker_work(PyObject* self, PyObject*) {
   worker::Worker* worker = opened(self);
   if (!worker) return nullptr;
@@ -399,6 +406,8 @@ PyMethodDef worker_methods[] = {
      "pump(): turns the worker's loop; in how many seconds another turn is due, or None"},
     {"rest", worker_rest, METH_NOARGS, "rest(): the other loop waits now"},
     {"work", worker_work, METH_NOARGS, "work(): it does so no more"},
+    {"beat", worker_beat, METH_NOARGS,
+     "beat(): the other loop turns, but can't tell when it waits; every second once begun"},
     {"no_debug", worker_no_debug, METH_NOARGS,
      "no_debug(): False; get_debug() of a loop that is not in debug mode"},
     {"watch", worker_watch, METH_O, "watch(fd); -1: no more"},

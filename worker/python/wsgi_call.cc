@@ -326,7 +326,7 @@ WsgiCall::Sent WsgiCall::send(std::string_view data, bool last, Wake wake) {
 
 // With the lock.
 void WsgiCall::leave_thread() {
-  running_ = false;
+  if (std::exchange(running_, false)) host_.count_idle();
   if (std::exchange(stuck_, false)) host_.uncount_stuck();
 }
 

@@ -40,6 +40,7 @@ bool WsgiHost::open(worker::Worker& worker, Callables callables, const EnvironBu
   worker_ = &worker;
   callables_ = std::move(callables);
   for (std::size_t i = 0; i < threads; ++i) threads_.push_back(std::make_unique<Thread>());
+  if (!is_direct()) worker.have_threads(threads);
   signals_.emplace(worker.loop(), signals_fd, [this, signals_fd](int, int) {
     drain_socket(signals_fd);
     worker_->wake();
@@ -236,6 +237,7 @@ WsgiHost::Job WsgiHost::take(std::size_t number, WsgiCall*& call) {
   queue_.pop_front();
   call->thread_ = number;
   call->running_ = !is_direct();
+  if (call->running_) worker_->count_thread(1);
   if (!queue_.empty() && !is_direct()) wake_one();
   return call->lost_ ? Job::drop : Job::run;
 }

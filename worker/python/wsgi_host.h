@@ -89,6 +89,8 @@ class WsgiHost final : public server::Application, public worker::Host {
   // first on the loop's thread.
   void count_stuck();
   void uncount_stuck() { --stuck_; }
+  // A thread of the pool has done with its request. With the lock.
+  void count_idle() { worker_->count_thread(-1); }
   std::vector<server::HeaderField>& scratch_fields() { return scratch_fields_; }
 
  private:

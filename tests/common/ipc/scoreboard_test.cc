@@ -159,6 +159,30 @@ TEST_F(Run, is_never_counted_twice_by_a_reader_in_another_thread) {
   EXPECT_EQ(most, 0u);
 }
 
+TEST_F(Run, of_a_loop_that_beats_is_what_its_beat_is_overdue) {
+  record.beat_ns = 100 * kSecond;
+  EXPECT_EQ(present_run_ns(record, 101 * kSecond), 0u);
+  EXPECT_EQ(present_run_ns(record, 104 * kSecond), 3 * kSecond);
+  EXPECT_EQ(lag_at(104), 3u);
+  EXPECT_EQ(busy_at(104), 0u) << "nobody knows what it did meanwhile";
+  begin_run(record, 99 * kSecond);
+  EXPECT_EQ(present_run_ns(record, 104 * kSecond), 5 * kSecond);
+}
+
+TEST_F(Run, of_a_thread_of_a_pool_is_its_part_of_the_busy_time) {
+  record.threads = 4;
+  EXPECT_EQ(busy_at(100), 0u);
+  count_thread(record, 1, 100 * kSecond);
+  EXPECT_EQ(busy_at(104), 1u);
+  count_thread(record, 1, 104 * kSecond);
+  EXPECT_EQ(busy_at(106), 2u);
+  count_thread(record, -1, 106 * kSecond);
+  count_thread(record, -1, 110 * kSecond);
+  EXPECT_EQ(busy_at(1000), 3u);
+  ran(1000, 1002);
+  EXPECT_EQ(busy_at(1002), 5u);
+}
+
 TEST(Duration, falls_into_the_bucket_whose_bound_it_does_not_exceed) {
   WorkerRecord record;
   for (const std::uint64_t bound : kDurationBounds) {

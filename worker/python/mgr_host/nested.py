@@ -60,7 +60,20 @@ class Pump:
 
 class UvloopPump(Pump):
     """uvloop tells nobody when it waits: what is counted as work ends with the callbacks that a turn
-    has queued."""
+    has queued, and a beat tells that no callback blocks."""
+
+    def __init__(self, loop, worker):
+        super().__init__(loop, worker)
+        self._beat = None
+        self.beat()
+
+    def beat(self):
+        self._worker.beat()
+        self._beat = self._loop.call_later(1.0, self.beat, context=self._context)
+
+    def stop(self):
+        self._beat.cancel()
+        super().stop()
 
     def turn(self):
         super().turn()
