@@ -54,11 +54,11 @@ struct alignas(64) WorkerRecord {
   std::array<Counter, kDurationBuckets> durations;
   Counter duration_sum_ns{0};
   Counter timeouts{0};  // requests that request_timeout ended
-  // For a loop that tells nobody when it waits: CLOCK_MONOTONIC in ns of the last of its beats, which
-  // come every kBeat; 0 for all others.
+  // For a loop that tells nobody when it waits: CLOCK_MONOTONIC in ns of the last of its beats,
+  // which come every kBeat; 0 for all others.
   Counter beat_ns{0};
-  // Of a pool of threads: how many it has, how many of them run a request, since when that is so, and
-  // the time that they had run for before, summed. Written under the pool's lock.
+  // Of a pool of threads: how many it has, how many of them run a request, since when that is so,
+  // and the time that they had run for before, summed. Written under the pool's lock.
   Counter threads{0};
   Counter threads_running{0};
   Counter threads_since_ns{0};
@@ -119,9 +119,9 @@ void count_thread(WorkerRecord& record, int change, std::uint64_t now_ns);
 std::uint64_t present_run_ns(const WorkerRecord& record, std::uint64_t now_ns);
 // Requests that were answered, or given up.
 std::uint64_t requests(const WorkerRecord& record);
-// Time that the loop has been busy, with the present run, and the share of it in which the threads of
-// a pool were: each thread counts for its part of the pool. Never more than it was; less by a run for
-// the instant in which that ends.
+// Time that the loop has been busy, with the present run, and the share of it in which the threads
+// of a pool were: each thread counts for its part of the pool. Never more than it was; less by a
+// run for the instant in which that ends.
 std::uint64_t busy_ns(const WorkerRecord& record, std::uint64_t now_ns);
 // The longest time for which the loop ran callbacks without coming back to its wait: in the last
 // kLagWindow at least, the present run included.

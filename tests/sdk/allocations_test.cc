@@ -1,30 +1,10 @@
 #include <sys/socket.h>
 
 #include <array>
-#include <atomic>
 #include <chrono>
-#include <cstdlib>
-#include <new>
 
 #include "tests/sdk/support.h"
-
-// Counts every allocation of this program, of server, host and application alike; alone in it for
-// that reason.
-namespace {
-std::atomic<std::size_t> allocations = 0;
-}
-
-void* operator new(std::size_t size) {
-  ++allocations;
-  if (void* memory = std::malloc(size)) return memory;
-  throw std::bad_alloc();
-}
-void operator delete(void* memory) noexcept {
-  std::free(memory);
-}
-void operator delete(void* memory, std::size_t) noexcept {
-  std::free(memory);
-}
+#include "tests/tools/count_allocations.h"
 
 namespace mgr::native {
 namespace {

@@ -262,6 +262,19 @@ class Worker:
             self.listener.close()
 
 
+def read_all(connection):
+    """To the end of the connection, or `<reset>`."""
+    data = b""
+    while True:
+        try:
+            part = connection.recv(65536)
+        except ConnectionResetError:
+            return data + b"<reset>"
+        if not part:
+            return data
+        data += part
+
+
 def wait_for(pid):
     """Its exit status, or the negative number of the signal that ended it."""
     deadline = time.monotonic() + TIMEOUT

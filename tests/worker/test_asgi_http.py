@@ -10,6 +10,7 @@ import pytest
 
 import mold_harness
 from conftest import APPS
+from mold_harness import read_all
 
 
 @pytest.fixture(scope="module")
@@ -23,18 +24,6 @@ def mold(python, tmp_path_factory):
 @pytest.fixture
 def worker(mold):
     return mold.only_worker
-
-
-def read_all(connection):
-    data = b""
-    while True:
-        try:
-            part = connection.recv(65536)
-        except ConnectionResetError:
-            return data + b"<reset>"
-        if not part:
-            return data
-        data += part
 
 
 def state(worker, key):

@@ -13,6 +13,7 @@ import pytest
 
 import mold_harness
 from conftest import APPS, INTERPRETERS
+from mold_harness import read_all
 
 THREADS = (1, 4)
 
@@ -40,18 +41,6 @@ def pool(python, tmp_path_factory):
     with mold_harness.Mold(tmp_path_factory.mktemp("pool"), "wsgi_cases:app", python=python,
                            python_path=[APPS], threads=4) as mold:
         yield mold.serving_worker()
-
-
-def read_all(connection):
-    data = b""
-    while True:
-        try:
-            part = connection.recv(65536)
-        except ConnectionResetError:
-            return data + b"<reset>"
-        if not part:
-            return data
-        data += part
 
 
 def ask(worker, request):

@@ -26,6 +26,18 @@ server::ServerOptions options_from(const Settings& settings) {
 
 }  // namespace
 
+const char* name(Leave how) {
+  switch (how) {
+    case Leave::shut_down:
+      return "shut_down";
+    case Leave::cut:
+      return "cut";
+    case Leave::now:
+      return "now";
+  }
+  return "now";
+}
+
 Worker::Worker(Identity identity, const Settings& settings, server::Application& application,
                Host& host, ipc::WorkerRecord& record, Log& log)
     : graceful_timeout_(settings.graceful_timeout),

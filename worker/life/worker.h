@@ -27,6 +27,8 @@ enum class Leave {
   cut,        // connections were cut: cancel what runs, lifespan shutdown, then exit 0
   now,        // cut, and no lifespan: exit 0
 };
+// As mgr_host calls it.
+const char* name(Leave how);
 
 // The application's side of a worker. Calls come from inside the loop's turn: mark, and act later.
 class Host {

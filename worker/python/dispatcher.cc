@@ -7,21 +7,6 @@
 #include "worker/python/context_run.h"
 
 namespace mgr::python {
-namespace {
-
-const char* name_of(worker::Leave how) {
-  switch (how) {
-    case worker::Leave::shut_down:
-      return "shut_down";
-    case worker::Leave::cut:
-      return "cut";
-    case worker::Leave::now:
-      return "now";
-  }
-  return "now";
-}
-
-}  // namespace
 
 void Dispatcher::attach(worker::Worker& worker, Ref on_leave) {
   worker_ = &worker;
@@ -137,7 +122,7 @@ void Dispatcher::run_steps() {
 }
 
 bool Dispatcher::tell_leave() {
-  const char* how = name_of(*leave_);
+  const char* how = worker::name(*leave_);
   leave_.reset();
   return static_cast<bool>(Ref::take(PyObject_CallFunction(on_leave_.get(), "s", how)));
 }

@@ -15,18 +15,6 @@ constexpr std::size_t kMostSpare = 256;
 // How long all threads must be busy with requests whose time is over before that is told.
 constexpr std::chrono::milliseconds kStuckFor{1000};
 
-const char* name_of(worker::Leave how) {
-  switch (how) {
-    case worker::Leave::shut_down:
-      return "shut_down";
-    case worker::Leave::cut:
-      return "cut";
-    case worker::Leave::now:
-      return "now";
-  }
-  return "now";
-}
-
 void drain_socket(int fd) {
   char buffer[64];
   while (::recv(fd, buffer, sizeof buffer, MSG_DONTWAIT) > 0) {
@@ -183,7 +171,7 @@ PyObject* WsgiHost::serve() {
     if (!run_loop()) return nullptr;
   }
   if (is_direct() && !run_directly()) return nullptr;  // what was cut is closed
-  return PyUnicode_FromString(name_of(*leave_));
+  return PyUnicode_FromString(worker::name(*leave_));
 }
 
 bool WsgiHost::run_directly() {

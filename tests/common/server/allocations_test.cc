@@ -2,27 +2,9 @@
 #include <sys/socket.h>
 
 #include <array>
-#include <cstdlib>
-#include <new>
 
 #include "tests/common/server/support.h"
-
-// Counts every allocation of this program; alone in it for that reason.
-namespace {
-std::size_t allocations = 0;
-}
-
-void* operator new(std::size_t size) {
-  ++allocations;
-  if (void* memory = std::malloc(size)) return memory;
-  throw std::bad_alloc();
-}
-void operator delete(void* memory) noexcept {
-  std::free(memory);
-}
-void operator delete(void* memory, std::size_t) noexcept {
-  std::free(memory);
-}
+#include "tests/tools/count_allocations.h"
 
 namespace mgr::server {
 namespace {
