@@ -565,6 +565,34 @@ def test_requests_that_wait_do_so_side_by_side(pool):
     assert time.monotonic() - began < 1.5
 
 
+def test_where_requests_compute_one_that_waits_stops_no_other(pool):
+    """A pool that the GIL keeps busy wakes no further thread, unless its queue stands still."""
+    answered, over = [], threading.Event()
+
+    def compute():
+        while not over.is_set():
+            assert pool.request(path="/computes?0.0005")[0] == 200
+            answered.append(time.monotonic())
+
+    threads = [threading.Thread(target=compute) for _ in range(8)]
+    for each in threads:
+        each.start()
+    mold_harness.wait_until(lambda: len(answered) > 300, "the pool computes")
+    began = time.monotonic()
+    waiting = [pool.raw(b"GET /slow?1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+               for _ in range(3)]
+    for link in waiting:
+        with link:
+            assert read_all(link).endswith(b'"slept"')
+    ended = time.monotonic()
+    over.set()
+    for each in threads:
+        each.join()
+    assert ended - began < 2.5
+    meanwhile = [at for at in answered if began < at < ended]
+    assert max(after - before for before, after in zip([began, *meanwhile], [*meanwhile, ended])) < 0.5
+
+
 def test_more_requests_than_threads_wait_in_order(worker):
     links = [worker.raw(b"GET /slow?0.02 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
              for _ in range(20)]

@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <ctime>
 #include <utility>
 
 #include "worker/python/wsgi_run.h"
@@ -14,6 +15,17 @@ namespace {
 constexpr std::size_t kMostSpare = 256;
 // How long all threads must be busy with requests whose time is over before that is told.
 constexpr std::chrono::milliseconds kStuckFor{1000};
+// How long the queue of a crowded pool may stand still before another thread is woken: Python's own
+// switch interval.
+constexpr std::chrono::milliseconds kPatience{5};
+constexpr std::uint64_t kPatienceNs = std::uint64_t{kPatience.count()} * 1'000'000;
+
+std::uint64_t computed_by_this_thread_ns() {
+  timespec time{};
+  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return static_cast<std::uint64_t>(time.tv_sec) * 1'000'000'000u +
+         static_cast<std::uint64_t>(time.tv_nsec);
+}
 
 void drain_socket(int fd) {
   char buffer[64];
@@ -38,6 +50,7 @@ bool WsgiHost::open(worker::Worker& worker, Callables callables, const EnvironBu
   turns_.emplace(
       worker.loop(), [this] { wake_for_enqueued(); }, [this] { wake_for_enqueued(); });
   stuck_check_.emplace(worker.loop(), [this] { tell_if_stuck(); });
+  stall_check_.emplace(worker.loop(), [this] { wake_if_stalled(); });
   return environs_.open(fixed);
 }
 
@@ -85,7 +98,22 @@ void WsgiHost::enqueue(WsgiCall& call) {
 void WsgiHost::wake_for_enqueued() {
   if (!std::exchange(enqueued_, false)) return;
   const auto held = lock();
-  if (!queue_.empty()) wake_one();
+  if (queue_.empty()) return;
+  if (!is_crowded(ipc::monotonic_ns())) return wake_one();
+  if (!std::exchange(watched_, true)) stall_check_->start(kPatience);
+}
+
+void WsgiHost::wake_if_stalled() {
+  const auto held = lock();
+  watched_ = !queue_.empty();
+  if (!watched_) return;
+  if (!is_crowded(ipc::monotonic_ns())) wake_one();
+  stall_check_->start(kPatience);
+}
+
+// With the lock. The threads that run are as many as are of use.
+bool WsgiHost::is_crowded(std::uint64_t now_ns) {
+  return running_ > 0 && load_.is_full(now_ns) && now_ns - last_taken_ns_ < kPatienceNs;
 }
 
 void WsgiHost::close_later(WsgiCall& call) {
@@ -208,13 +236,20 @@ WsgiHost::Job WsgiHost::take(std::size_t number, WsgiCall*& call) {
   const auto held = lock();
   Thread& thread = *threads_[number];
   if (std::exchange(thread.called, false)) waking_ = false;
+  if (std::exchange(thread.runs, false)) --running_;
   if (!thread.closing.empty()) {
     call = thread.closing.front();
     thread.closing.pop_front();
     return Job::close;
   }
   if (stopping_) return Job::stop;
-  if (queue_.empty()) {
+  const std::uint64_t now = is_direct() ? 0 : ipc::monotonic_ns();
+  if (!is_direct() && load_.is_due(thread.report, now)) {
+    load_.tell(thread.report, now, computed_by_this_thread_ns());
+  }
+  // Left to a thread that has taken one just now: the queue is looked after (see wake_if_stalled).
+  const bool left = watched_ && last_taker_ != number && is_crowded(now);
+  if (queue_.empty() || left) {
     if (!is_direct()) {
       thread.waits = true;
       idle_.push_back(number);
@@ -224,9 +259,14 @@ WsgiHost::Job WsgiHost::take(std::size_t number, WsgiCall*& call) {
   call = queue_.front();
   queue_.pop_front();
   call->thread_ = number;
-  call->running_ = !is_direct();
-  if (call->running_) worker_->count_thread(1);
-  if (!queue_.empty() && !is_direct()) wake_one();
+  if (is_direct()) return call->lost_ ? Job::drop : Job::run;
+  call->running_ = true;
+  worker_->count_thread(1);
+  thread.runs = true;
+  ++running_;
+  last_taken_ns_ = now;
+  last_taker_ = number;
+  if (!queue_.empty() && !(watched_ && is_crowded(now))) wake_one();
   return call->lost_ ? Job::drop : Job::run;
 }
 

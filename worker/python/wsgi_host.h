@@ -12,6 +12,7 @@
 #include "common/loop/event_loop.h"
 #include "common/server/exchange.h"
 #include "worker/life/worker.h"
+#include "worker/python/gil_load.h"
 #include "worker/python/py.h"
 #include "worker/python/wsgi_call.h"
 #include "worker/python/wsgi_environ.h"
@@ -33,7 +34,9 @@ namespace mgr::python {
 // brought. Threads write no socket themselves: the loop may close it at
 // any moment, and the wake-up is needed anyway to begin what comes next on the connection. A thread
 // takes the GIL first and then a request, and keeps the GIL for the next one: while one is
-// computing, another one's turn comes by the interpreter's switch interval alone.
+// computing, another one's turn comes by the interpreter's switch interval alone. As long as the
+// threads that run use all of what the GIL gives (GilLoad) and take one request after the other, no
+// more of them are woken, and those that are too many rest.
 //
 // Owned by the worker's Python object; outlives the server. Threads and this object end with the
 // process.
@@ -99,6 +102,8 @@ class WsgiHost final : public server::Application, public worker::Host {
     std::deque<WsgiCall*> closing;  // whose end it is to call for
     bool waits = false;             // and is in idle_
     bool called = false;            // is the one that waking_ stands for
+    bool runs = false;              // is among running_
+    GilLoad::Report report;
   };
   enum class Job { none, run, close, drop, stop };
 
@@ -108,6 +113,8 @@ class WsgiHost final : public server::Application, public worker::Host {
   void wake(std::size_t number);
   bool act(Job job, WsgiCall* call);
   void wake_for_enqueued();
+  void wake_if_stalled();
+  bool is_crowded(std::uint64_t now_ns);
   bool run_directly();
   void attend_marked();
   void tell_if_stuck();
@@ -121,6 +128,7 @@ class WsgiHost final : public server::Application, public worker::Host {
   std::optional<Wakeup> wakeup_;
   std::optional<TurnWatcher> turns_;
   std::optional<Timer> stuck_check_;
+  std::optional<Timer> stall_check_;
   std::optional<worker::Leave> leave_;
   std::vector<server::HeaderField> scratch_fields_;  // the loop's
   std::vector<WsgiCall*> attended_;                  // likewise
@@ -133,7 +141,12 @@ class WsgiHost final : public server::Application, public worker::Host {
   std::deque<WsgiCall*> queue_;
   std::vector<std::size_t> idle_;  // the last one is taken first: what it has is in the caches
   std::vector<WsgiCall*> marked_;
-  bool waking_ = false;  // a thread has been woken and has not looked yet
+  bool waking_ = false;      // a thread has been woken and has not looked yet
+  std::size_t running_ = 0;  // threads
+  GilLoad load_;
+  std::uint64_t last_taken_ns_ = 0;
+  std::size_t last_taker_ = 0;
+  bool watched_ = false;  // stall_check_ is on its way
   bool stopping_ = false;
   std::size_t stuck_ = 0;  // threads
   bool stuck_told_ = false;

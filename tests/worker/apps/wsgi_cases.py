@@ -395,6 +395,13 @@ def slow(environ, start_response):
     return answer(start_response, "slept")
 
 
+def computes(environ, start_response):
+    end = time.thread_time() + float(environ["QUERY_STRING"])
+    while time.thread_time() < end:
+        pass
+    return answer(start_response, "computed")
+
+
 def runs_a_loop(environ, start_response):
     import asyncio
     return answer(start_response, asyncio.run(asyncio.sleep(0, "from a coroutine")))
