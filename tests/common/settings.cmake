@@ -3,6 +3,7 @@ mgr_common_test(settings_test
   settings/control_path_test.cc
   settings/cpus_test.cc
   settings/env_file_test.cc
+  settings/interpreter_test.cc
   settings/settings_test.cc
   settings/table_test.cc
   settings/value_test.cc

@@ -11,7 +11,7 @@
 #include "common/ipc/messages.h"
 #include "common/settings/application_name.h"
 #include "common/settings/env_file.h"
-#include "worker/launch/interpreter.h"
+#include "common/settings/interpreter.h"
 
 namespace mgr::worker {
 namespace {

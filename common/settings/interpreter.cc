@@ -1,11 +1,11 @@
-#include "worker/launch/interpreter.h"
+#include "common/settings/interpreter.h"
 
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <string_view>
 
-namespace mgr::worker {
+namespace mgr {
 namespace {
 
 std::optional<std::string> on_path(const InterpreterSearch& search, const std::string& program) {
@@ -55,4 +55,4 @@ bool is_executable_file(const std::string& path) {
          ::access(path.c_str(), X_OK) == 0;
 }
 
-}  // namespace mgr::worker
+}  // namespace mgr

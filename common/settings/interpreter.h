@@ -6,7 +6,7 @@
 
 #include "common/base/result.h"
 
-namespace mgr::worker {
+namespace mgr {
 
 // Where to look for the Python interpreter: the setting, the environment that the application will
 // have, and the current directory (which is `chdir` by then).
@@ -25,4 +25,4 @@ Result<std::string> find_interpreter(const InterpreterSearch& search);
 // A regular file that this process may execute.
 bool is_executable_file(const std::string& path);
 
-}  // namespace mgr::worker
+}  // namespace mgr

@@ -1,10 +1,10 @@
-#include "worker/launch/interpreter.h"
+#include "common/settings/interpreter.h"
 
 #include <gtest/gtest.h>
 
 #include <set>
 
-namespace mgr::worker {
+namespace mgr {
 namespace {
 
 // A machine on which only `files` can be executed.
@@ -86,4 +86,4 @@ TEST(ExecutableFile, IsAFileThatMayBeExecuted) {
 }
 
 }  // namespace
-}  // namespace mgr::worker
+}  // namespace mgr
