@@ -176,6 +176,7 @@ int ask(const CommandLine& line, ControlClient& client, Console console) {
     case Verb::run:
     case Verb::check:
     case Verb::config:
+    case Verb::import_settings:
     case Verb::version:
       break;
   }

@@ -15,6 +15,7 @@ namespace {
 
 using settings::Setting;
 using settings::Shape;
+using settings::Texts;
 
 constexpr int kMostWorkers = 512;
 
@@ -38,6 +39,9 @@ constexpr VerbName kVerbs[] = {
     {Verb::stack, "stack",
      "Show what a worker executes right now: its threads and asyncio's tasks"},
     {Verb::stop, "stop", "Stop the supervisor gracefully, and wait for it"},
+    {Verb::import_settings, "import",
+     "Print the mgr.yaml that equals a Gunicorn configuration file, or (behind --) a command line "
+     "of Gunicorn, Uvicorn, Hypercorn or Granian"},
     {Verb::version, "version", "Print the versions of mgr and its libraries"},
 };
 
@@ -86,7 +90,7 @@ std::string describe(const Setting& setting) {
 struct Storage {
   std::map<std::string, std::string> scalars;
   std::map<std::string, settings::Texts> lists;
-  std::string file, control, instance, scale;
+  std::string file, control, instance, scale, import_file;
   std::vector<std::string> slots;
   bool json = false, schema = false, reference = false, now = false;
 };
@@ -103,6 +107,13 @@ CLI::Option* add_setting(CLI::App& command, const Setting& setting, Storage& sto
 }
 
 void add_arguments(CLI::App& command, Verb verb, Storage& storage) {
+  if (verb == Verb::version) return;
+  if (verb == Verb::import_settings) {
+    command.add_option("FILE", storage.import_file, "A Gunicorn configuration file, or a TOML file of Hypercorn");
+    command.footer(
+        "mgr import gunicorn.conf.py\nmgr import -- gunicorn main:app -w 4 --timeout 60");
+    return;
+  }
   command.add_option("-c,--config", storage.file, "Configuration file")->type_name("FILE");
   if (takes_settings(verb)) {
     for (const Setting& setting : settings::table()) add_setting(command, setting, storage);
@@ -197,6 +208,16 @@ std::optional<std::string> given(const CLI::App& command, const char* option,
   return value;
 }
 
+// What stands behind `--` of `mgr import`: flags of another program, not to be read here.
+std::optional<Texts> take_foreign(Texts& arguments) {
+  if (arguments.empty() || arguments.front() != "import") return {};
+  const auto mark = std::find(arguments.begin(), arguments.end(), "--");
+  if (mark == arguments.end()) return {};
+  Texts foreign(mark + 1, arguments.end());
+  arguments.erase(mark, arguments.end());
+  return foreign;
+}
+
 class Parser {
  public:
   Parser() {
@@ -204,12 +225,12 @@ class Parser {
     app_.add_flag("--version", version_, "Print the version");
     for (const VerbName& verb : kVerbs) {
       CLI::App* command = app_.add_subcommand(verb.name, verb.help);
-      Storage& storage = storages_[verb.verb];
-      if (verb.verb != Verb::version) add_arguments(*command, verb.verb, storage);
+      add_arguments(*command, verb.verb, storages_[verb.verb]);
     }
   }
 
   std::variant<CommandLine, EarlyExit> parse(std::vector<std::string> arguments) {
+    const std::optional<Texts> foreign = take_foreign(arguments);
     try {
       std::reverse(arguments.begin(), arguments.end());  // as CLI11 wants them
       app_.parse(std::move(arguments));
@@ -221,7 +242,9 @@ class Parser {
       const auto chosen = app_.get_subcommands();
       return usage(chosen.empty() ? "" : chosen.front()->get_name(), error.what());
     }
-    return result();
+    auto parsed = result();
+    auto* line = std::get_if<CommandLine>(&parsed);
+    return line && line->verb == Verb::import_settings ? with_import(*line, foreign) : parsed;
   }
 
  private:
@@ -245,6 +268,7 @@ class Parser {
     line.json = storage.json;
     line.now = storage.now;
     line.file = given(command, "--config", storage.file);
+    line.import_file = given(command, "FILE", storage.import_file);
     if (takes_settings(verb)) {
       line.values = values(command);
     } else {
@@ -300,6 +324,17 @@ class Parser {
       }
       line.slots.push_back(*slot);
     }
+    return line;
+  }
+
+  static std::variant<CommandLine, EarlyExit> with_import(CommandLine line,
+                                                          const std::optional<Texts>& words) {
+    if (line.import_file.has_value() == words.has_value()) {
+      return usage("import",
+                   words ? "a FILE and a command line exclude each other"
+                         : "a FILE is needed, or -- and a command line of Gunicorn or Uvicorn");
+    }
+    line.import_words = words.value_or(Texts{});
     return line;
   }
 

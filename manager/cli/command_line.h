@@ -21,6 +21,7 @@ enum class Verb {
   restart,
   stack,
   stop,
+  import_settings,
   version
 };
 
@@ -48,8 +49,10 @@ struct CommandLine {
   Target target{};    // the clients
   bool json = false;  // status
   ScaleRequest scale{};
-  std::vector<int> slots{};  // restart (empty: all), stack (one)
-  bool now = false;          // stop
+  std::vector<int> slots{};                  // restart (empty: all), stack (one)
+  bool now = false;                          // stop
+  std::optional<std::string> import_file{};  // import: FILE, or
+  std::vector<std::string> import_words{};   // … what stands behind `--`
 };
 
 // Nothing to carry out: help (status 0), or a usage error of one line (status 2).

@@ -11,6 +11,7 @@
 #include "manager/cli/client_commands.h"
 #include "manager/cli/command_line.h"
 #include "manager/cli/version.h"
+#include "manager/import/import.h"
 
 namespace mgr::cli {
 namespace {
@@ -75,6 +76,18 @@ int print_config(const CommandLine& line, const Places& places, Console console)
   return kFailed;
 }
 
+int print_import(const CommandLine& line, const Places& places, Console console) {
+  const Result<std::string> file =
+      line.import_file ? foreign::import_file(*line.import_file, places.variables)
+                       : foreign::import_command_line(line.import_words, places.variables);
+  if (!file) {
+    console.err << "mgr import: " << file.error().message() << "\n";
+    return kUsageError;
+  }
+  console.out << *file;
+  return 0;
+}
+
 int carry_out(const CommandLine& line, const Programs& programs, const Places& places,
               Console console) {
   switch (line.verb) {
@@ -83,6 +96,8 @@ int carry_out(const CommandLine& line, const Programs& programs, const Places& p
       return start(line, programs, places, console);
     case Verb::config:
       return print_config(line, places, console);
+    case Verb::import_settings:
+      return print_import(line, places, console);
     case Verb::version:
       console.out << version_text();
       return 0;

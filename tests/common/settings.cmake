@@ -15,5 +15,6 @@ mgr_common_test(settings_sources_test
   settings/reference_test.cc
   settings/schema_test.cc
   settings/yaml_file_test.cc
+  settings/yaml_output_test.cc
 )
 target_link_libraries(settings_sources_test PRIVATE mgr_settings_sources)

@@ -6,6 +6,7 @@ packages_build="build-essential cmake ninja-build pkg-config libuv1-dev libyaml-
 packages_example="python3 python3-fastapi curl"
 packages_test="libgtest-dev python3-pytest python3-flask python3-django python3-starlette python3-itsdangerous
   python3-quart python3-falcon python3-jsonschema python3-aiohttp
+  gunicorn python3-uvicorn
   ccache procps iproute2 nftables nginx prometheus debootstrap systemd buildah podman runc
   python3-uvloop python3-anyio"
 packages_bench="nginx gunicorn python3-uvicorn python3-uvloop python3-httptools python3-hypercorn daphne

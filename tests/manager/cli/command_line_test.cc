@@ -141,10 +141,23 @@ TEST(CommandLine, config_prints_one_thing) {
   EXPECT_NE(refused({"config", "--json", "--schema"}), "accepted");
 }
 
+TEST(CommandLine, import_takes_a_file_or_words_that_are_not_its_own) {
+  EXPECT_EQ(accepted({"import", "gunicorn.conf.py"}).import_file, "gunicorn.conf.py");
+  const CommandLine line =
+      accepted({"import", "--", "gunicorn", "--help", "-c", "stop", "--", "--workers"});
+  EXPECT_EQ(line.verb, Verb::import_settings);
+  EXPECT_EQ(line.import_words, (Texts{"gunicorn", "--help", "-c", "stop", "--", "--workers"}));
+  EXPECT_FALSE(line.import_file);
+  EXPECT_NE(refused({"import"}).find("FILE"), std::string::npos);
+  EXPECT_NE(refused({"import", "a", "--", "gunicorn"}).find("exclude"), std::string::npos);
+  EXPECT_NE(refused({"import", "a", "b"}), "accepted");
+  EXPECT_NE(refused({"import", "--workers", "2"}), "accepted");
+}
+
 TEST(CommandLine, helps_everywhere) {
   const std::string top = help({"--help"});
   for (const char* verb : {"run", "check", "config", "status", "metrics", "ready", "scale",
-                           "reload", "restart", "stop", "version"}) {
+                           "reload", "restart", "stop", "import", "version"}) {
     EXPECT_NE(top.find(verb), std::string::npos) << verb;
     EXPECT_NE(help({verb, "--help"}).find(verb), std::string::npos) << verb;
   }
