@@ -68,7 +68,12 @@ int ready(ControlClient& client, Console console) {
   const Result<ControlResponse> response = client.get("/readyz", kPatience);
   if (!response) return failed(response.error().message(), console);
   if (!succeeded(*response)) return failed("not ready: " + reason_of(*response), console);
-  console.out << "ready\n";
+  // "ok", and what it is degraded by.
+  const std::string& text = response->body;
+  const std::size_t comma = text.find(',');
+  console.out << "ready"
+              << (comma == std::string::npos ? "" : text.substr(comma, text.find('\n') - comma))
+              << "\n";
   return 0;
 }
 

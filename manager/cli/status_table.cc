@@ -101,11 +101,18 @@ std::string supervisor_lines(const json& status) {
   return result;
 }
 
+// Why the last one ended, and when the next attempt of a crash loop comes.
+std::string last_exit(const json& worker) {
+  const std::string how = text(worker, "last_exit");
+  if (!member(worker, "retry_s").is_number()) return how;
+  return how + "; next in " + duration(worker, "retry_s");
+}
+
 Row worker_row(const json& worker) {
   return {text(worker, "slot"),      text(worker, "pid"),          text(worker, "generation"),
           text(worker, "state"),     duration(worker, "uptime_s"), text(worker, "requests"),
           text(worker, "in_flight"), text(worker, "connections"),  percent(worker, "busy"),
-          mebibytes(worker, "rss"),  text(worker, "restarts"),     text(worker, "last_exit")};
+          mebibytes(worker, "rss"),  text(worker, "restarts"),     last_exit(worker)};
 }
 
 Row leaving_row(const json& worker) {

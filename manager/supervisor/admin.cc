@@ -84,8 +84,10 @@ void Admin::answer(server::Exchange& exchange) const {
   if (path == "/metrics") {
     return exchange.respond(200, TextWriter::kContentType, answers_.metrics());
   }
-  const std::string reason = path == "/readyz" ? answers_.not_ready_reason() : "";
-  exchange.respond(reason.empty() ? 200 : 503, kText, reason.empty() ? "ok\n" : reason + "\n");
+  if (path == "/livez") return exchange.respond(200, kText, "ok\n");
+  const std::string reason = answers_.not_ready_reason();
+  const bool ready = reason.empty();
+  exchange.respond(ready ? 200 : 503, kText, (ready ? answers_.ready_text() : reason) + "\n");
 }
 
 }  // namespace mgr::manager

@@ -19,6 +19,7 @@ class Admin final : public server::Application {
   struct Answers {
     std::function<std::string()> metrics;
     std::function<std::string()> not_ready_reason;  // empty: ready
+    std::function<std::string()> ready_text;
   };
   // Connections at once; more wait in the queue.
   static constexpr std::size_t kMostConnections = 64;

@@ -162,7 +162,8 @@ void ControlApi::read(Call& call, std::string_view path) {
   if (path == "/livez") return call.answer_text(200, "ok");
   if (path == "/readyz") {
     const std::string reason = actions_.not_ready_reason();
-    return reason.empty() ? call.answer_text(200, "ok") : call.answer_text(503, reason);
+    return reason.empty() ? call.answer_text(200, actions_.ready_text())
+                          : call.answer_text(503, reason);
   }
   if (is_change(path)) {
     return call.problem(405, "Method Not Allowed", std::string(path) + " is a change: use POST");

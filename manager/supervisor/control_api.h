@@ -25,7 +25,8 @@ class ControlApi final : public server::Application {
     std::function<void(Lifecycle::Stop)> stop;
     std::function<void(std::function<void()>)> when_stopped;
     std::function<nlohmann::json()> config;
-    std::function<std::string()> not_ready_reason;
+    std::function<std::string()> not_ready_reason;  // empty: ready
+    std::function<std::string()> ready_text;
     std::function<std::string()> metrics;
     // The answer's document, or why there is none (code ENOENT: there is no such slot).
     std::function<void(int slot, std::function<void(const Result<nlohmann::ordered_json>&)>)> stack;

@@ -1,6 +1,7 @@
 #include "manager/supervisor/lifecycle.h"
 
 #include <signal.h>
+#include <sys/wait.h>
 
 #include <algorithm>
 
@@ -124,7 +125,8 @@ void Lifecycle::on_worker_channel_closed(WorkerId id) {
 bool Lifecycle::on_exit(pid_t pid, int status) {
   for (auto& [id, mold] : molds_) {
     if (mold.pid == pid) {
-      mold_gone(id, describe_exit(status), world_.last_words_of_mold(id));
+      mold_gone(id, ending_of_child(status, mold.oom_kills_before).how,
+                world_.last_words_of_mold(id));
       step();
       return true;
     }
@@ -132,8 +134,14 @@ bool Lifecycle::on_exit(pid_t pid, int status) {
   for (auto& [id, worker] : workers_) {
     if (worker.pid != pid) continue;
     const Worker gone = worker;
-    Ending ending = ending_of(status, gone.oom_kills_before, world_.oom_kills());
+    Ending ending = ending_of_child(status, gone.oom_kills_before);
     ending.last_words = world_.last_words_of_worker(gone.id);
+    if (WIFSIGNALED(status) && WCOREDUMP(status)) {
+      const Generation* generation = find_generation(gone.generation);
+      const std::string core =
+          generation ? world_.core_of(pid, generation->settings->chdir) : std::string();
+      if (!core.empty()) ending.how += ": " + core;
+    }
     apply(worker, WorkerEvent::exited);
     worker_gone(gone, ending);
     step();

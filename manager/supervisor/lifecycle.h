@@ -68,6 +68,7 @@ struct Mold {
   std::string interpreter;  // that it has become; empty: none, or not yet
   std::optional<Millis> deadline;
   std::optional<Failure> failure;
+  std::int64_t oom_kills_before = -1;
 };
 
 struct Worker {
@@ -167,9 +168,13 @@ class Lifecycle {
   // ---- what it looks like, for status
   Phase phase() const { return phase_; }
   bool reloading() const;
-  bool degraded() const;
+  bool degraded() const { return !degraded_reason().empty(); }
+  // What it is degraded by; empty where it is not.
+  std::string degraded_reason() const;
   // Why readiness fails; empty when ready.
   std::string not_ready_reason() const;
+  // What /readyz says with its 200: "ok", and what it is degraded by.
+  std::string ready_text() const;
   int target() const { return target_; }
   int count_serving() const;
   // Why the first start failed, for people; empty where it did not.
@@ -250,6 +255,8 @@ class Lifecycle {
   void kill_worker(Worker& worker);
   void worker_gone(const Worker& worker, const Ending& ending);
   void count_restart(const Worker& worker, const Ending& ending, bool told);
+  Ending ending_of_child(int status, std::int64_t oom_kills_before);
+  Millis jittered(Millis pause);
   void first_ready();
 
   // molds.cc
@@ -275,6 +282,7 @@ class Lifecycle {
   Worker* find(WorkerId id);
   Generation* find_generation(int key);
   int slots_backing_off() const;
+  std::string last_exits() const;
   std::size_t batch_size() const;
 
   // changes.cc
@@ -318,6 +326,7 @@ class Lifecycle {
   int reloads_rolled_back_ = 0;
   int reloads_refused_ = 0;
   RestartCounts restarts_{};
+  std::int64_t oom_kills_told_ = -1;  // those up to this one have been told as somebody's end
   std::optional<LastReload> last_reload_;
   std::vector<std::function<void()>> on_stopped_;
   std::function<void()> observer_;

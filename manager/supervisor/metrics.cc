@@ -224,6 +224,9 @@ void Metrics::write_workers(TextWriter& to) const {
   gauge(to, "mgr_workers_target", "Number of workers that is wanted.", lifecycle.target());
   gauge(to, "mgr_ready", "1 while /readyz answers 200, else 0.",
         lifecycle.not_ready_reason().empty() ? 1 : 0);
+  gauge(to, "mgr_degraded",
+        "1 while a worker is in a crash loop, or the mold can't be started; else 0.",
+        lifecycle.degraded() ? 1 : 0);
 }
 
 void Metrics::write_restarts(TextWriter& to) const {

@@ -24,6 +24,7 @@ void Lifecycle::ensure_mold(Generation& generation) {
     return;
   }
   mold.pid = *pid;
+  mold.oom_kills_before = world_.oom_kills();
   generation.mold = mold.id;
   molds_.emplace(mold.id, std::move(mold));
 }
@@ -49,9 +50,10 @@ void Lifecycle::mold_failed(Mold& mold, Failure failure) {
   if (generation->mold == mold.id) generation->mold = 0;
   if (phase_ == Phase::stopping) return;
   if (phase_ == Phase::starting && !listening_) return fail_start(failure);
-  const Millis pause = std::max(generation->mold_backoff.died(Millis(0), Backoff::Cause::own,
-                                                              generation->settings->crash_backoff),
-                                Millis(100));
+  const Millis pause =
+      std::max(jittered(generation->mold_backoff.died(Millis(0), Backoff::Cause::own,
+                                                      generation->settings->crash_backoff)),
+               Millis(100));
   generation->retry_mold_at = world_.now() + pause;
   Reload* reload = active_reload();
   if (reload && reload->new_generation == generation->key &&

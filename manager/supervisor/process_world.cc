@@ -3,8 +3,8 @@
 #include <fcntl.h>
 #include <signal.h>
 
-#include <fstream>
-
+#include "common/base/cgroup.h"
+#include "manager/supervisor/core_file.h"
 #include "manager/supervisor/mold_process.h"
 #include "manager/supervisor/process_info.h"
 
@@ -252,13 +252,11 @@ std::uint64_t ProcessWorld::random(std::uint64_t most) {
 }
 
 std::int64_t ProcessWorld::oom_kills() {
-  std::ifstream vmstat("/proc/vmstat");
-  std::string name;
-  std::int64_t value = 0;
-  while (vmstat >> name >> value) {
-    if (name == "oom_kill") return value;
-  }
-  return -1;
+  return mgr::oom_kills().value_or(-1);
+}
+
+std::string ProcessWorld::core_of(pid_t pid, const std::string& directory) {
+  return where_core_went(pid, directory);
 }
 
 void ProcessWorld::leave(int exit_status) {

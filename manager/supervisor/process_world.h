@@ -92,6 +92,7 @@ class ProcessWorld final : public World {
   std::uint64_t resident_bytes_of(pid_t pid) override;
   std::uint64_t random(std::uint64_t most) override;
   std::int64_t oom_kills() override;
+  std::string core_of(pid_t pid, const std::string& directory) override;
   void leave(int exit_status) override;
 
  private:

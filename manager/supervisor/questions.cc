@@ -87,10 +87,25 @@ int Lifecycle::slots_backing_off() const {
   return count;
 }
 
-bool Lifecycle::degraded() const {
+std::string Lifecycle::degraded_reason() const {
+  if (const int looping = slots_backing_off(); looping > 0) {
+    return fmt::format("{} of {} workers are in a crash loop{}", looping, target_, last_exits());
+  }
   const Generation* generation = this->generation();
-  return slots_backing_off() > 0 ||
-         (generation && generation->mold == 0 && generation->retry_mold_at > world_.now());
+  if (generation && generation->mold == 0 && generation->retry_mold_at > world_.now()) {
+    return "the mold, from which workers are forked, has failed and is started again after a pause";
+  }
+  return "";
+}
+
+// Of the last slot that had one, at the end of a sentence.
+std::string Lifecycle::last_exits() const {
+  std::string last;
+  for (const auto& slot : slots_) {
+    if (slot.index < target_ && !slot.last_exit.empty())
+      last = fmt::format("; worker {} last ended with {}", slot.index, slot.last_exit);
+  }
+  return last;
 }
 
 std::string Lifecycle::not_ready_reason() const {
@@ -103,20 +118,13 @@ std::string Lifecycle::not_ready_reason() const {
     case Phase::running:
       break;
   }
-  int serving_slots = 0;
-  std::string last;
-  for (const auto& slot : slots_) {
-    if (slot.index >= target_) continue;
-    if (serving(slot)) ++serving_slots;
-    if (!slot.last_exit.empty())
-      last = fmt::format("; worker {} last ended with {}", slot.index, slot.last_exit);
-  }
-  const int looping = slots_backing_off();
-  if (looping >= target_) {
-    return fmt::format("degraded: {} of {} workers are in a crash loop{}", looping, target_, last);
-  }
-  if (serving_slots == 0) return "no worker is ready" + last;
-  return "";
+  if (slots_backing_off() >= target_) return "degraded: " + degraded_reason();
+  return count_serving() == 0 ? "no worker is ready" + last_exits() : "";
+}
+
+std::string Lifecycle::ready_text() const {
+  const std::string degraded = degraded_reason();
+  return degraded.empty() ? "ok" : "ok, degraded: " + degraded;
 }
 
 std::size_t Lifecycle::batch_size() const {

@@ -28,6 +28,9 @@ Ending ending_of(int status, std::int64_t oom_kills_before, std::int64_t oom_kil
   ending.reason =
       known && oom_kills_now > oom_kills_before ? RestartReason::oom : RestartReason::killed;
   ending.outside = oom_kills_now >= 0 && oom_kills_now == oom_kills_before;
+  if (ending.reason == RestartReason::oom) {
+    ending.how += " by the kernel's OOM killer: out of memory";
+  }
   return ending;
 }
 

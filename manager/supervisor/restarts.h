@@ -37,8 +37,8 @@ struct Ending {
   std::string last_words{};  // what it wrote when a fatal signal ended it
 };
 
-// `status` as waitpid() gives it; `oom_kills_*`: World::oom_kills() when the worker was started and
-// now.
+// `status` as waitpid() gives it; `oom_kills_*`: World::oom_kills() before this end (those that
+// ended others taken off) and now.
 Ending ending_of(int status, std::int64_t oom_kills_before, std::int64_t oom_kills_now);
 
 std::string_view to_string(RestartReason reason);

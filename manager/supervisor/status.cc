@@ -120,6 +120,9 @@ Json Status::worker(const Slot& slot) {
   }
   entry["restarts"] = slot.restarts;
   entry["last_exit"] = slot.last_exit.empty() ? Json(nullptr) : Json(slot.last_exit);
+  if (lifecycle_.state_of(slot) == SlotState::backoff) {
+    entry["retry_s"] = to_seconds(slot.retry_at - world_.now());
+  }
   return entry;
 }
 

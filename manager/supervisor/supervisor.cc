@@ -153,7 +153,8 @@ Result<void> Supervisor::open_admin(const std::string& address) {
   admin_ = std::make_unique<Admin>(
       loop_,
       Admin::Answers{.metrics = [this] { return metrics_.text(); },
-                     .not_ready_reason = [this] { return lifecycle_.not_ready_reason(); }},
+                     .not_ready_reason = [this] { return lifecycle_.not_ready_reason(); },
+                     .ready_text = [this] { return lifecycle_.ready_text(); }},
       log_);
   return admin_->open(address);
 }
@@ -166,6 +167,7 @@ ControlApi::Actions Supervisor::actions() {
           .when_stopped = [this](auto callback) { lifecycle_.when_stopped(callback); },
           .config = [this] { return describe_settings(); },
           .not_ready_reason = [this] { return lifecycle_.not_ready_reason(); },
+          .ready_text = [this] { return lifecycle_.ready_text(); },
           .metrics = [this] { return metrics_.text(); },
           .stack = [this](int slot, auto done) { take_stack(slot, std::move(done)); }};
 }

@@ -2,6 +2,8 @@
 
 #include <signal.h>
 
+#include <algorithm>
+
 #include "manager/supervisor/lifecycle.h"
 
 namespace mgr::manager {
@@ -206,9 +208,9 @@ void Lifecycle::worker_gone(const Worker& worker, const Ending& ending) {
   if (slot->index >= target_) return;
   const Generation* generation = find_generation(slot->wanted_generation);
   if (!generation) return;
-  const Millis pause =
+  const Millis pause = jittered(
       slot->backoff.died(lived, ending.outside ? Backoff::Cause::outside : Backoff::Cause::own,
-                         generation->settings->crash_backoff);
+                         generation->settings->crash_backoff));
   slot->retry_at = world_.now() + pause;
   slot->last_exit = worker.failure ? failure.stage + ": " + failure.error : how;
   if (was_current) ++slot->restarts;
@@ -226,6 +228,20 @@ void Lifecycle::worker_gone(const Worker& worker, const Ending& ending) {
                            : fmt::format("{} ms after it was ready", lived.count()),
                how, then, ending.last_words.empty() ? "" : "\n", ending.last_words);
   }
+}
+
+// Each process that the OOM killer has ended is told once: two that die together are two.
+Ending Lifecycle::ending_of_child(int status, std::int64_t oom_kills_before) {
+  const std::int64_t before = std::max(oom_kills_before, oom_kills_told_);
+  Ending ending = ending_of(status, before, world_.oom_kills());
+  if (ending.reason == RestartReason::oom) oom_kills_told_ = before + 1;
+  return ending;
+}
+
+// Slots that died together do not come back together.
+Millis Lifecycle::jittered(Millis pause) {
+  const auto most = static_cast<std::uint64_t>(Backoff::jitter(pause).count());
+  return most == 0 ? pause : pause - Millis(world_.random(most));
 }
 
 // One reason for each worker: the most serious.

@@ -71,8 +71,11 @@ class World {
   virtual std::uint64_t resident_bytes_of(pid_t pid) = 0;
   // A number from 0 to `most`.
   virtual std::uint64_t random(std::uint64_t most) = 0;
-  // How many processes the kernel's OOM killer has killed so far (/proc/vmstat), -1 if unknown.
+  // How many processes of this memory cgroup the kernel's OOM killer has killed so far
+  // (mgr::oom_kills()), -1 if unknown.
   virtual std::int64_t oom_kills() = 0;
+  // Where the core dump of a process went that ran in `directory` (where_core_went()).
+  virtual std::string core_of(pid_t pid, const std::string& directory) = 0;
 
   // Ends the supervisor with this status, from the loop's next turn.
   virtual void leave(int exit_status) = 0;

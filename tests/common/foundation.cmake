@@ -1,4 +1,5 @@
 mgr_common_test(common_test
+  base/cgroup_test.cc
   base/log_test.cc
   base/result_test.cc
   ipc/channel_test.cc

@@ -35,6 +35,7 @@ class FakeWorld final : public World {
   bool closed = false;
   std::optional<int> left;
   std::int64_t oom = 0;
+  std::string core;
   std::map<int, std::uint64_t> requests;    // by record
   std::map<pid_t, std::uint64_t> resident;  // bytes
   std::deque<std::uint64_t> randoms;        // what random() gives next; then 0
@@ -117,6 +118,7 @@ class FakeWorld final : public World {
     return number;
   }
   std::int64_t oom_kills() override { return oom; }
+  std::string core_of(pid_t, const std::string&) override { return core; }
   void leave(int exit_status) override { left = exit_status; }
 
   pid_t new_pid() { return next_pid_++; }

@@ -19,7 +19,7 @@ TEST(StatusTable, shows_supervisor_workers_and_those_that_leave) {
        "in_flight": 1, "connections": 2, "busy": 0.034, "rss": 20971520, "restarts": 0,
        "last_exit": null},
       {"slot": 1, "pid": null, "generation": 3, "state": "backoff", "restarts": 4,
-       "last_exit": "killed by signal 9"}],
+       "last_exit": "killed by signal 9", "retry_s": 3.25}],
     "leaving": [{"slot": 1, "pid": 9, "generation": 2, "in_flight": 1, "deadline_s": 25.0}]})");
   EXPECT_EQ(status_text(status),
             "shop: running, 1 of 2 workers ready, generation 3, up 1h2m, pid 1, mgr 0.1.0\n"
@@ -31,7 +31,7 @@ TEST(StatusTable, shows_supervisor_workers_and_those_that_leave) {
             "0     12   3    ready    1m30s   10        1          2            3%    20.0 MiB  0"
             "         -\n"
             "1     -    3    backoff  -       -         -          -            -     -         4"
-            "         killed by signal 9\n"
+            "         killed by signal 9; next in 3.2s\n"
             "1     9    2    leaving  -       -         1          -            -     -         -"
             "         cut in 25.0s\n");
 }

@@ -127,6 +127,48 @@ TEST_F(LifecycleTest, ReplacesAKilledWorkerAtOnceAndEveryTime) {
   EXPECT_FALSE(life_->degraded());
 }
 
+TEST_F(LifecycleTest, PausesForAWorkerThatIsKilledFromOutsideWithoutEnd) {
+  start_ready(2);
+  for (int i = 0; i <= Backoff::kFreeKills; ++i) {
+    dies(current(1).id, kKilled);
+    ASSERT_EQ(world_->forks.size(), 1u) << "round " << i;
+    boot_one();
+    pass(Millis(50));
+  }
+  dies(current(1).id, kKilled);
+  EXPECT_TRUE(world_->forks.empty());
+  EXPECT_TRUE(life_->degraded());
+  EXPECT_EQ(life_->not_ready_reason(), "") << "the other one serves on";
+  EXPECT_NE(life_->ready_text().find("1 of 2 workers are in a crash loop; worker 1 last ended"),
+            std::string::npos)
+      << life_->ready_text();
+  pass(Millis(1000));
+  EXPECT_EQ(world_->forks.size(), 1u);
+}
+
+TEST_F(LifecycleTest, SpreadsThePausesOfSlotsThatDieTogether) {
+  start_ready(2);
+  for (int i = 0; i < 2; ++i) {
+    if (i == 1) world_->randoms = {0, 200};
+    for (int slot = 0; slot < 2; ++slot) dies(current(slot).id, exited(1));
+    if (i == 0) boot_all();
+  }
+  EXPECT_EQ(life_->slots()[0].retry_at - world_->time, Millis(1000));
+  EXPECT_EQ(life_->slots()[1].retry_at - world_->time, Millis(800));
+}
+
+TEST_F(LifecycleTest, IsDegradedWhileTheMoldCanNotBeStarted) {
+  start_ready(1);
+  EXPECT_EQ(life_->ready_text(), "ok");
+  mold_dies(newest_mold(), kKilled);
+  EXPECT_TRUE(life_->degraded());
+  EXPECT_EQ(life_->not_ready_reason(), "");
+  EXPECT_NE(life_->ready_text().find("the mold"), std::string::npos);
+  pass(Millis(200));
+  load_mold();
+  EXPECT_EQ(life_->ready_text(), "ok");
+}
+
 TEST_F(LifecycleTest, CountsAnOomKillAsTheWorkersOwnFault) {
   start_ready(1);
   for (int i = 0; i < 2; ++i) {

@@ -115,6 +115,7 @@ TEST_F(MetricsTest, LeaveOutTheMemoryOfAProcessThatCanNotBeRead) {
 TEST_F(MetricsTest, TellReadinessAndReloads) {
   serve(1);
   EXPECT_EQ(value("mgr_ready"), "1");
+  EXPECT_EQ(value("mgr_degraded"), "0");
   EXPECT_EQ(value("mgr_generation"), "1");
   EXPECT_EQ(value("mgr_last_reload_successful"), "1") << "there was none";
   bad_configuration_ = true;

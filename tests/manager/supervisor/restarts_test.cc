@@ -37,6 +37,34 @@ TEST(Ending, is_no_fault_of_a_worker_only_where_somebody_killed_it_and_the_kerne
   EXPECT_FALSE(ending_of(kSegfault, 4, 4).outside);
 }
 
+TEST(Ending, by_the_oom_killer_says_so) {
+  EXPECT_EQ(ending_of(kKilled, 4, 5).how,
+            "killed by signal 9 (Killed) by the kernel's OOM killer: out of memory");
+  EXPECT_EQ(ending_of(kKilled, 4, 4).how, "killed by signal 9 (Killed)");
+}
+
+TEST_F(Restarts, EachOomKillIsToldAsOneEnd) {
+  start_ready(3);
+  world_->oom = 2;  // both before either was reaped
+  dies(current(0).id, kKilled);
+  dies(current(1).id, kKilled);
+  dies(current(2).id, kKilled);
+  EXPECT_EQ(counts(), (Counts{{"oom", 2}, {"killed", 1}}));
+  EXPECT_NE(life_->slots()[1].last_exit.find("OOM killer"), std::string::npos);
+  EXPECT_EQ(life_->slots()[2].last_exit, "killed by signal 9 (Killed)");
+}
+
+TEST_F(Restarts, TellWhereTheCoreDumpIs) {
+  start_ready(1);
+  world_->core = "/srv/app/core.100";
+  dies(current(0).id, kSegfault);
+  EXPECT_EQ(life_->slots()[0].last_exit, "killed by signal 11 (Segmentation fault)");
+  boot_all();
+  dies(current(0).id, kSegfault | 0x80);
+  EXPECT_EQ(life_->slots()[0].last_exit,
+            "killed by signal 11 (Segmentation fault), core dumped: /srv/app/core.100");
+}
+
 TEST_F(Restarts, AreCountedByHowAWorkerDied) {
   start_ready(1);
   EXPECT_EQ(counts(), Counts{});
