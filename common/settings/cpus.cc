@@ -15,7 +15,6 @@
 namespace mgr {
 namespace {
 
-constexpr int kMostWorkers = 512;
 constexpr std::uint64_t kWorkerBytes = 32u << 20;
 // cgroup v1 writes "no limit" as the largest number of whole pages.
 constexpr std::uint64_t kNoLimit = std::uint64_t{1} << 62;

@@ -8,8 +8,10 @@
 
 namespace mgr {
 
-// What `workers: auto` counts. `root` is where /proc and /sys/fs/cgroup are found ("/" outside of
-// tests). What can't be read does not limit.
+inline constexpr int kMostWorkers = 512;
+
+// What `workers: auto` counts: the CPUs, as far as the memory limit leaves room. `root` is where
+// /proc and /sys/fs/cgroup are found ("/" outside of tests). What can't be read does not limit.
 
 // CPUs that this process may use: its affinity, cut to the CPU quota (rounded up) of its cgroup and
 // the cgroups above it, version 2 or 1. At least 1.

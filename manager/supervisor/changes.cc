@@ -56,6 +56,14 @@ void Lifecycle::advance_changes() {
                    changes_.front());
     if (!finished) return;
     changes_.pop_front();
+    // Before whatever waits: that was asked for when the new settings were already there.
+    if (const auto target = std::exchange(target_of_reload_, std::nullopt)) {
+      Scale scale;
+      scale.by = ScaleTo{*target};
+      scale.done = [](const Outcome&) {};
+      scale.of_settings = true;
+      changes_.emplace_front(std::move(scale));
+    }
   }
 }
 
@@ -125,6 +133,9 @@ bool Lifecycle::advance(Reload& reload) {
       if (mold == molds_.end()) {
         ensure_mold(*fresh);
       } else if (mold->second.state == Mold::State::ready) {
+        if (reload.prepared.workers && fresh->settings->workers == 0) {
+          reload.prepared.workers = std::min(*reload.prepared.workers, fresh->fit);
+        }
         // The first worker proves itself without sockets, beside the one that serves its slot.
         reload.first = start_worker(0, reload.new_generation, reload.epoch);
         if (reload.first) reload.step = Reload::Step::probation;
@@ -196,9 +207,9 @@ void Lifecycle::finish_reload(Reload& reload) {
   log_.info("reload finished: generation {} serves, after {} ms", fresh->number, took.count());
   Outcome outcome{.message = fmt::format("generation {} serves", fresh->number)};
   outcome.not_applied = reload.prepared.not_applied;
-  if (reload.prepared.workers && *reload.prepared.workers != target_) {
-    scale(ScaleTo{*reload.prepared.workers}, [](const Outcome&) {});
-    // Behind whatever waits: the queue keeps its order.
+  if (reload.prepared.workers) {
+    scaled_ = false;
+    if (*reload.prepared.workers != target_) target_of_reload_ = reload.prepared.workers;
   }
   reload.done(outcome);
 }
@@ -346,6 +357,7 @@ bool Lifecycle::begin(Scale& scale) {
   }
   log_.info("scale: {} to {} workers", scale.from, scale.to);
   target_ = scale.to;
+  scaled_ = !scale.of_settings;
   while (slots_.size() < static_cast<std::size_t>(target_)) {
     slots_.push_back(Slot{.index = static_cast<int>(slots_.size())});
   }

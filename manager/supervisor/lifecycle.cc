@@ -40,6 +40,7 @@ void Lifecycle::on_mold_message(MoldId id, const ipc::MoldMessage& message, std:
     if (mold.state != Mold::State::loading || !generation) return;
     mold.deadline.reset();
     generation->mold_backoff.reset();
+    note_fit(*generation, mold);
     const bool left_open = generation->load && !loaded->left_open.empty();
     if (left_open) {
       std::string found;

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "common/base/log.h"
+#include "common/settings/cpus.h"
 #include "common/settings/settings.h"
 #include "manager/supervisor/backoff.h"
 #include "manager/supervisor/recycling.h"
@@ -55,6 +56,7 @@ struct Generation {
   MoldId mold = 0;   // the one that forks its workers; 0: none now
   bool load = true;  // the mold imports the application (preload)
   std::string interface;
+  int fit = kMostWorkers;  // workers that the memory limit leaves room for, with `workers: auto`
   Millis retry_mold_at{0};
   Backoff mold_backoff;
 };
@@ -148,7 +150,9 @@ class Lifecycle {
   struct Prepared {
     SettingsPtr settings;
     std::vector<std::string> not_applied;
-    std::optional<int> workers;  // a new target, if `workers` changed
+    // A new target: `workers` has changed, or is `auto` and no scale holds (then it is cut to what
+    // fits beside the new mold). Ends a scale.
+    std::optional<int> workers;
   };
   void reload(std::function<Result<Prepared>()> prepare, Done done);
   void restart(std::vector<int> slots, Done done);  // empty: all
@@ -176,6 +180,8 @@ class Lifecycle {
   // What /readyz says with its 200: "ok", and what it is degraded by.
   std::string ready_text() const;
   int target() const { return target_; }
+  // The target is what somebody scaled to; holds until a reload brings a new number of its own.
+  bool scaled() const { return scaled_; }
   int count_serving() const;
   // Why the first start failed, for people; empty where it did not.
   const std::string& last_words() const { return last_words_; }
@@ -232,6 +238,7 @@ class Lifecycle {
   struct Scale {
     std::variant<ScaleTo, ScaleBy> by;
     Done done;
+    bool of_settings = false;  // a reload brought it, nobody asked
     bool begun = false;
     int from = 0;
     int to = 0;
@@ -298,6 +305,7 @@ class Lifecycle {
   void fail_reload(Reload& reload, Failure failure);
   bool finish_rollback(Reload& reload);
   void drop_generation(int key);
+  void note_fit(Generation& generation, const Mold& mold);
   void note_failure(const Worker& worker, const Failure& failure);
   void note_failure(const Failure& of_a_mold);
   void refuse_all(const std::string& why);
@@ -308,7 +316,9 @@ class Lifecycle {
   Log& log_;
   Phase phase_ = Phase::starting;
   int target_ = 0;
-  int generation_ = 0;  // key of the final generation
+  bool scaled_ = false;
+  std::optional<int> target_of_reload_;  // of the one that has just finished: next in the queue
+  int generation_ = 0;                   // key of the final generation
   int next_key_ = 1;
   std::uint64_t next_id_ = 1;
   std::uint64_t next_epoch_ = 1;

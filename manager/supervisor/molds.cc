@@ -29,6 +29,17 @@ void Lifecycle::ensure_mold(Generation& generation) {
   molds_.emplace(mold.id, std::move(mold));
 }
 
+// `workers: auto`, as soon as it is known what a worker may take; a mold that has the application
+// tells, even where it is given up for what loading left open.
+void Lifecycle::note_fit(Generation& generation, const Mold& mold) {
+  if (generation.settings->workers != 0) return;
+  generation.fit = std::min(generation.fit, world_.workers_that_fit(mold.pid));
+  if (phase_ != Phase::starting || !workers_.empty() || generation.fit >= target_) return;
+  log_.info("workers: auto: {} instead of {}, as the memory limit leaves room for no more",
+            generation.fit, target_);
+  target_ = generation.fit;
+}
+
 void Lifecycle::release_mold(MoldId id) {
   const auto it = molds_.find(id);
   if (it == molds_.end() || it->second.state == Mold::State::leaving) return;

@@ -49,6 +49,17 @@ std::optional<std::uint64_t> resident_bytes(pid_t pid) {
   return pages * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
 }
 
+// /proc/PID/statm can be read of any user's process; smaps_rollup would take CAP_SYS_PTRACE, and
+// does not count what forked processes share.
+std::optional<std::uint64_t> unique_bytes(pid_t pid) {
+  std::ifstream statm("/proc/" + std::to_string(pid) + "/statm");
+  std::uint64_t size = 0;
+  std::uint64_t resident = 0;
+  std::uint64_t of_files = 0;
+  if (!(statm >> size >> resident >> of_files) || of_files > resident) return {};
+  return (resident - of_files) * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+}
+
 std::optional<double> start_time(pid_t pid) {
   const auto booted = boot_time();
   std::istringstream fields(stat_behind_name(pid));

@@ -13,6 +13,8 @@ namespace mgr::manager {
 
 // Resident set in bytes.
 std::optional<std::uint64_t> resident_bytes(pid_t pid);
+// That part of it which is no file's: what a process forked from it may get to itself.
+std::optional<std::uint64_t> unique_bytes(pid_t pid);
 // When it began, in seconds since 1970, to the clock tick (10 ms).
 std::optional<double> start_time(pid_t pid);
 // 'R', 'S', 'T' … (proc(5)), of its main thread.

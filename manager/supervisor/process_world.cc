@@ -4,6 +4,7 @@
 #include <signal.h>
 
 #include "common/base/cgroup.h"
+#include "common/settings/cpus.h"
 #include "manager/supervisor/core_file.h"
 #include "manager/supervisor/mold_process.h"
 #include "manager/supervisor/process_info.h"
@@ -245,6 +246,10 @@ std::uint64_t ProcessWorld::requests_of(int record) {
 
 std::uint64_t ProcessWorld::resident_bytes_of(pid_t pid) {
   return resident_bytes(pid).value_or(0);
+}
+
+int ProcessWorld::workers_that_fit(pid_t mold) {
+  return automatic_workers(kMostWorkers, memory_limit(), unique_bytes(mold).value_or(0));
 }
 
 std::uint64_t ProcessWorld::random(std::uint64_t most) {

@@ -90,6 +90,7 @@ class ProcessWorld final : public World {
   void return_record(int record) override;
   std::uint64_t requests_of(int record) override;
   std::uint64_t resident_bytes_of(pid_t pid) override;
+  int workers_that_fit(pid_t mold) override;
   std::uint64_t random(std::uint64_t most) override;
   std::int64_t oom_kills() override;
   std::string core_of(pid_t pid, const std::string& directory) override;

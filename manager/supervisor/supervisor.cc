@@ -229,7 +229,7 @@ void Supervisor::reload(Done done) {
 // The settings in force; a scale is the origin of a number of workers that is not the settings'.
 nlohmann::json Supervisor::describe_settings() const {
   nlohmann::json settings = loaded_.describe();
-  if (lifecycle_.target() != wanted_workers(loaded_.values)) {
+  if (lifecycle_.scaled()) {
     settings["workers"] = {{"value", lifecycle_.target()}, {"origin", "scale"}};
   }
   return settings;
@@ -246,7 +246,8 @@ Result<Lifecycle::Prepared> Supervisor::prepare_reload() {
   for (const auto& warning : fresh->warnings) log_.warning("{}", warning);
   Lifecycle::Prepared prepared;
   prepared.not_applied = settings::needing_restart(loaded_.values, fresh->values);
-  if (fresh->values.workers != loaded_.values.workers) {
+  const bool counts_again = fresh->values.workers == 0 && !lifecycle_.scaled();
+  if (fresh->values.workers != loaded_.values.workers || counts_again) {
     prepared.workers = wanted_workers(fresh->values);
   }
   if (auto kept = keep_old(*fresh, prepared.not_applied); !kept) return std::move(kept).error();

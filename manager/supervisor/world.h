@@ -69,6 +69,9 @@ class World {
   virtual std::uint64_t requests_of(int record) = 0;
   // Its resident set; 0 where it can't be read.
   virtual std::uint64_t resident_bytes_of(pid_t pid) = 0;
+  // How many workers the memory limit of this process leaves room for, each with as much memory to
+  // itself as the mold has (`workers: auto`); at least 1.
+  virtual int workers_that_fit(pid_t mold) = 0;
   // A number from 0 to `most`.
   virtual std::uint64_t random(std::uint64_t most) = 0;
   // How many processes of this memory cgroup the kernel's OOM killer has killed so far

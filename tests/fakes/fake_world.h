@@ -36,6 +36,7 @@ class FakeWorld final : public World {
   std::optional<int> left;
   std::int64_t oom = 0;
   std::string core;
+  int fit = 512;
   std::map<int, std::uint64_t> requests;    // by record
   std::map<pid_t, std::uint64_t> resident;  // bytes
   std::deque<std::uint64_t> randoms;        // what random() gives next; then 0
@@ -110,6 +111,7 @@ class FakeWorld final : public World {
   }
   std::uint64_t requests_of(int record) override { return requests[record]; }
   std::uint64_t resident_bytes_of(pid_t pid) override { return resident[pid]; }
+  int workers_that_fit(pid_t) override { return fit; }
   std::uint64_t random(std::uint64_t most) override {
     if (randoms.empty()) return 0;
     const std::uint64_t number = randoms.front();

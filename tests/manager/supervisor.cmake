@@ -9,6 +9,7 @@ add_executable(supervisor_test
   ${CMAKE_CURRENT_SOURCE_DIR}/supervisor/notify_test.cc
   ${CMAKE_CURRENT_SOURCE_DIR}/supervisor/recycling_test.cc
   ${CMAKE_CURRENT_SOURCE_DIR}/supervisor/restarts_test.cc
+  ${CMAKE_CURRENT_SOURCE_DIR}/supervisor/scaling_test.cc
   ${CMAKE_CURRENT_SOURCE_DIR}/supervisor/stack_answer_test.cc
   ${CMAKE_CURRENT_SOURCE_DIR}/supervisor/text_writer_test.cc
   ${CMAKE_CURRENT_SOURCE_DIR}/supervisor/totals_test.cc

@@ -1,6 +1,7 @@
 #include "common/settings/cpus.h"
 
 #include <gtest/gtest.h>
+#include <sched.h>
 
 #include "tests/fakes/temporary_directory.h"
 
@@ -78,6 +79,46 @@ TEST_F(Cpus, version_1_without_a_limit_is_none) {
   file("memory/memory.limit_in_bytes", "9223372036854771712");
   EXPECT_EQ(usable(8), 8);
   EXPECT_FALSE(memory());
+}
+
+TEST_F(Cpus, the_tightest_of_all_levels_counts_in_version_1_too) {
+  cgroup("5:cpu,cpuacct:/a/b\n4:memory:/a/b\n");
+  file("cpu,cpuacct/a/b/cpu.cfs_quota_us", "-1");
+  file("cpu,cpuacct/a/b/cpu.cfs_period_us", "100000");
+  file("cpu,cpuacct/a/cpu.cfs_quota_us", "25000");
+  file("cpu,cpuacct/a/cpu.cfs_period_us", "10000");
+  file("memory/a/b/memory.limit_in_bytes", "9223372036854771712");
+  file("memory/a/memory.limit_in_bytes", "500000");
+  EXPECT_EQ(usable(8), 3);
+  EXPECT_EQ(memory(), 500000u);
+}
+
+TEST_F(Cpus, the_smaller_of_cpuset_and_quota_counts) {
+  cgroup("0::/\n");
+  file("cpu.max", "250000 100000");
+  EXPECT_EQ(usable(2), 2) << "the affinity is what the cpuset leaves";
+  EXPECT_EQ(usable(3), 3);
+  EXPECT_EQ(usable(4), 3);
+}
+
+TEST_F(Cpus, the_affinity_of_the_process_counts) {
+  cpu_set_t all, one;
+  ASSERT_EQ(::sched_getaffinity(0, sizeof all, &all), 0);
+  CPU_ZERO(&one);
+  for (int cpu = 0; cpu < CPU_SETSIZE && CPU_COUNT(&one) == 0; ++cpu)
+    if (CPU_ISSET(cpu, &all)) CPU_SET(cpu, &one);
+  ASSERT_EQ(::sched_setaffinity(0, sizeof one, &one), 0);
+  EXPECT_EQ(usable_cpus(root_.path()), 1);
+  ASSERT_EQ(::sched_setaffinity(0, sizeof all, &all), 0);
+  EXPECT_EQ(usable_cpus(root_.path()), CPU_COUNT(&all));
+}
+
+TEST_F(Cpus, of_both_versions_the_tightest_counts) {
+  cgroup("5:cpu:/app\n0::/app\n");
+  file("cpu/app/cpu.cfs_quota_us", "400000");
+  file("cpu/app/cpu.cfs_period_us", "100000");
+  file("app/cpu.max", "300000 100000");
+  EXPECT_EQ(usable(8), 3);
 }
 
 TEST_F(Cpus, nonsense_limits_nothing) {
