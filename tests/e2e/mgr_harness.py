@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -321,6 +322,30 @@ def no_loss(*loads):
 def assert_none_lost(report):
     assert report["lost"] == 0 and report["left_open"] == 0, json.dumps(report, indent=1)[:4000]
     assert report["ok"] == report["due"] > 0
+
+
+def connections_in_hand(pid):
+    """Client ports of the connections that a stopped process has accepted."""
+    sockets = set()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        found = re.fullmatch(r"socket:\[(\d+)\]", os.readlink(link))
+        if found:
+            sockets.add(found[1])
+    ports = set()
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if fields[9] in sockets and fields[3] != "0A":
+            ports.add(int(fields[2].split(":")[1], 16))
+    return ports
+
+
+def stop_and_kill(pid):
+    """Kills a worker that can't change its connections any more; what it had in hand."""
+    os.kill(pid, signal.SIGSTOP)
+    wait_for(lambda: " T " in Path(f"/proc/{pid}/stat").read_text(), "stopped", 5, period=0.0005)
+    in_hand = connections_in_hand(pid)
+    os.kill(pid, signal.SIGKILL)
+    return in_hand
 
 
 def copy_tree(source, target):

@@ -1,40 +1,15 @@
 """A killed worker costs at most what it had in hand, and is replaced within milliseconds."""
 
 import os
-import re
 import signal
 import socket
 import statistics
 import time
 from pathlib import Path
 
-from mgr_harness import Load, alive, wait_for
+from mgr_harness import Load, alive, stop_and_kill, wait_for
 
 KILLS = 20
-
-
-def connections_in_hand(pid):
-    """Client ports of the connections that a stopped process has accepted."""
-    sockets = set()
-    for link in Path(f"/proc/{pid}/fd").iterdir():
-        found = re.fullmatch(r"socket:\[(\d+)\]", os.readlink(link))
-        if found:
-            sockets.add(found[1])
-    ports = set()
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        fields = line.split()
-        if fields[9] in sockets and fields[3] != "0A":
-            ports.add(int(fields[2].split(":")[1], 16))
-    return ports
-
-
-def stop_and_kill(pid):
-    """Kills a worker that can't change its connections any more; what it had in hand."""
-    os.kill(pid, signal.SIGSTOP)
-    wait_for(lambda: " T " in Path(f"/proc/{pid}/stat").read_text(), "stopped", 5, period=0.0005)
-    in_hand = connections_in_hand(pid)
-    os.kill(pid, signal.SIGKILL)
-    return in_hand
 
 
 def worker_in(mgr, slot):
