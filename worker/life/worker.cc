@@ -272,7 +272,9 @@ void Worker::accept() {
 }
 
 void Worker::begin_drain() {
-  const auto queued = drain_.last ? server::Server::Queued::take : server::Server::Queued::leave;
+  // Nobody else takes what is queued, at the end of the service or without a supervisor.
+  const bool take = drain_.last || !channel_.open();
+  const auto queued = take ? server::Server::Queued::take : server::Server::Queued::leave;
   server_->remove_all_listeners(queued);
   send(ipc::StoppedAccepting{});
   const auto timeout = std::chrono::milliseconds(drain_.timeout_ms);
