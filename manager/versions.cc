@@ -6,6 +6,8 @@
 #include <CLI/Version.hpp>
 #include <nlohmann/json.hpp>
 
+#include "manager/program_version.h"
+
 namespace mgr {
 namespace {
 
@@ -17,7 +19,7 @@ std::string dotted(int major, int minor, int patch) {
 
 std::vector<Version> versions() {
   return {
-      {"mgr", MGR_VERSION},
+      {"mgr", program_version()},
       {"libuv", MGR_LIBUV_VERSION},
       {"llhttp", dotted(LLHTTP_VERSION_MAJOR, LLHTTP_VERSION_MINOR, LLHTTP_VERSION_PATCH)},
       {"yaml-cpp", MGR_YAML_CPP_VERSION},

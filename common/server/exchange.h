@@ -148,6 +148,8 @@ class Exchange {
   virtual std::int64_t peer_uid() const = 0;
   virtual std::int64_t peer_gid() const = 0;
   virtual pid_t peer_pid() const = 0;
+  // The connection that the response goes to, borrowed; -1: it is gone, or the response complete.
+  virtual int connection_fd() const = 0;
 
   virtual void release() = 0;
 

@@ -43,6 +43,7 @@ class Http1Connection final : private SocketOwner, private DeadlineOwner {
   Socket::Status write_file(std::span<iovec> parts, UniqueFd file, std::uint64_t offset,
                             std::uint64_t count);
   std::size_t unsent() const { return socket_.unsent(); }
+  int fd() const { return socket_.fd(); }
   // Whether the connection may serve another request after a response that is complete (`more`
   // false) or will be.
   bool may_keep_alive(bool more) const;

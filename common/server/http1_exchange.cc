@@ -366,6 +366,10 @@ void Http1Exchange::time_out() {
   respond(504, "text/plain; charset=utf-8", "Gateway Timeout");
 }
 
+int Http1Exchange::connection_fd() const {
+  return connection_ ? connection_->fd() : -1;
+}
+
 void Http1Exchange::release() {
   observer_ = nullptr;
   if (connection_ && !head_flushed_) {

@@ -53,6 +53,7 @@ class Http1Exchange final : public Exchange {
   std::int64_t peer_uid() const override { return peer_->uid; }
   std::int64_t peer_gid() const override { return peer_->gid; }
   pid_t peer_pid() const override { return peer_->pid; }
+  int connection_fd() const override;
   void release() override;
 
   // ---- for the connection

@@ -176,6 +176,8 @@ int ask(const CommandLine& line, ControlClient& client, Console console) {
       return change(client, "/v1/restart", restart_order(line.slots), console);
     case Verb::stack:
       return stack(client, line.slots.front(), console);
+    case Verb::upgrade:
+      return change(client, "/v1/upgrade", json::object(), console);
     case Verb::stop:
       return stop(client, line.now, console);
     case Verb::run:

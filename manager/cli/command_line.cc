@@ -39,6 +39,8 @@ constexpr VerbName kVerbs[] = {
     {Verb::stack, "stack",
      "Show what a worker executes right now: its threads and asyncio's tasks"},
     {Verb::stop, "stop", "Stop the supervisor gracefully, and wait for it"},
+    {Verb::upgrade, "upgrade",
+     "Replace the running supervisor by the program on disk, losing no request"},
     {Verb::import_settings, "import",
      "Print the mgr.yaml that equals a Gunicorn configuration file, or (behind --) a command line "
      "of Gunicorn, Uvicorn, Hypercorn or Granian"},

@@ -21,6 +21,7 @@ enum class Verb {
   restart,
   stack,
   stop,
+  upgrade,
   import_settings,
   version
 };

@@ -38,6 +38,7 @@ int no_application(const CommandLine& line, const std::string& file, Console con
 int start(const CommandLine& line, const Programs& programs, const Places& places,
           Console console) {
   SettingsLoader loader(line.values, places.variables, line.file);
+  if (line.verb == Verb::run && programs.resume) return programs.resume(std::move(loader));
   Result<LoadedSettings> loaded = loader.load();
   if (!loaded) return bad_configuration(loaded.error(), console);
   if (loaded->values.app.empty()) return no_application(line, loader.file(), console);
@@ -109,6 +110,7 @@ int carry_out(const CommandLine& line, const Programs& programs, const Places& p
     case Verb::restart:
     case Verb::stack:
     case Verb::stop:
+    case Verb::upgrade:
       return ask_supervisor(line, places, console);
   }
   return kFailed;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <iosfwd>
 #include <string>
 #include <vector>
@@ -11,8 +12,10 @@ namespace mgr::cli {
 
 // The commands that need more than this library: given by main.
 struct Programs {
-  int (*run)(SettingsLoader loader, LoadedSettings settings);
-  int (*check)(const Settings& settings);
+  std::function<int(SettingsLoader loader, LoadedSettings settings)> run;
+  std::function<int(const Settings& settings)> check;
+  // Takes the place of `run` where a supervisor goes on from a saved state; its settings are there.
+  std::function<int(SettingsLoader loader)> resume = {};
 };
 
 // Where commands print to.

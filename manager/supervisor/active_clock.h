@@ -18,6 +18,10 @@ class ActiveClock {
   // Lateness of the loop's timer beyond this is taken for a stop.
   static constexpr Time kTolerance{1000};
 
+  // `stopped`: the time that another clock, whose place this one takes, did not count.
+  explicit ActiveClock(Time stopped = Time(0)) : stopped_(stopped) {}
+  Time stopped() const { return stopped_; }
+
   Time now(Time raw) {
     if (expected_ != Time::max() && raw > expected_ + kTolerance) {
       stopped_ += raw - seen_;

@@ -1,5 +1,6 @@
 #include "manager/supervisor/admin.h"
 
+#include <fcntl.h>
 #include <sys/socket.h>
 
 #include <array>
@@ -55,18 +56,41 @@ Result<void> listen_on(const std::string& text, std::vector<UniqueFd>& sockets) 
 Admin::Admin(EventLoop& loop, Answers answers, const Log& log)
     : answers_(std::move(answers)), log_(log), server_(loop, options(), *this, counters_, log) {}
 
+Result<void> Admin::adopt(std::vector<UniqueFd> sockets) {
+  for (auto& socket : sockets) {
+    int type = 0;
+    socklen_t size = sizeof type;
+    if (::getsockopt(socket.get(), SOL_SOCKET, SO_TYPE, &type, &size) != 0 || type != SOCK_STREAM) {
+      return Error("admin: the inherited descriptor is no stream socket");
+    }
+    ::fcntl(socket.get(), F_SETFL, ::fcntl(socket.get(), F_GETFL) | O_NONBLOCK);
+    if (::listen(socket.get(), kBacklog) != 0) return Error::from_errno("admin");
+    const auto bound = net::bound_to(socket.get());
+    const std::string text = bound ? net::format_address(*bound) : "inherited";
+    log_.info("admin listener {}", text);
+    listen(std::move(socket), text);
+  }
+  return {};
+}
+
 Result<void> Admin::open(const std::string& address) {
   std::vector<UniqueFd> sockets;
   if (auto listening = listen_on(address, sockets); !listening) {
     return std::move(listening).error().with("admin " + address);
   }
-  for (std::size_t i = 0; i < sockets.size(); ++i) {
-    const auto bound = net::bound_to(sockets[i].get());
+  for (auto& socket : sockets) {
+    const auto bound = net::bound_to(socket.get());
     const std::string text = bound ? net::format_address(*bound) : address;
-    server_.add_listener(i, std::move(sockets[i]), text, server::Server::Sharing::own);
+    listen(std::move(socket), text);
     log_.info("admin listener {}", text);
   }
   return {};
+}
+
+void Admin::listen(UniqueFd socket, const std::string& address) {
+  UniqueFd copy(::fcntl(socket.get(), F_DUPFD_CLOEXEC, 3));
+  server_.add_listener(sockets_.size(), std::move(copy), address, server::Server::Sharing::own);
+  sockets_.emplace_back(address, std::move(socket));
 }
 
 void Admin::on_request(server::Exchange& exchange) noexcept {

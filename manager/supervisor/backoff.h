@@ -30,6 +30,14 @@ class Backoff {
   // Called when the code was replaced, or the slot is wanted anew.
   void reset() { early_deaths_ = quick_kills_ = 0; }
   int early_deaths() const { return early_deaths_; }
+  int quick_kills() const { return quick_kills_; }
+  // One that has seen so many.
+  static Backoff after(int early_deaths, int quick_kills) {
+    Backoff backoff;
+    backoff.early_deaths_ = early_deaths;
+    backoff.quick_kills_ = quick_kills;
+    return backoff;
+  }
 
  private:
   bool is_free(std::chrono::milliseconds lived, Cause cause);

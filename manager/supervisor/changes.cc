@@ -1,5 +1,6 @@
-// The changes that somebody asks for: reload, restart, scale. One at a time; each is advanced by
-// step() until it is done. What they do is to change what is wanted; close_gaps() does the rest.
+// The changes that somebody asks for: reload, restart, scale, upgrade. One at a time; each is
+// advanced by step() until it is done. What they do is to change what is wanted; close_gaps() does
+// the rest.
 
 #include <algorithm>
 
@@ -397,6 +398,56 @@ bool Lifecycle::advance(Scale& scale) {
   }
   scale.done({.message = fmt::format("{} worker{}", target_, target_ == 1 ? "" : "s")});
   return true;
+}
+
+// ---- upgrade
+
+void Lifecycle::upgrade(std::function<void()> begin, Done done) {
+  if (phase_ == Phase::draining || phase_ == Phase::stopping) {
+    return done({.ok = false, .message = "refused: the supervisor is stopping"});
+  }
+  for (const auto& change : changes_) {
+    if (std::holds_alternative<Upgrade>(change)) {
+      return done({.ok = false, .conflict = true, .message = "refused: an upgrade is under way"});
+    }
+  }
+  Upgrade upgrade;
+  upgrade.prepare = std::move(begin);
+  upgrade.done = std::move(done);
+  changes_.emplace_back(std::move(upgrade));
+  step();
+}
+
+bool Lifecycle::begin(Upgrade& upgrade) {
+  upgrade.begun = true;
+  const auto prepare = upgrade.prepare;
+  prepare();
+  return advance(upgrade);
+}
+
+bool Lifecycle::advance(Upgrade& upgrade) {
+  if (!upgrade.failed) return false;
+  upgrade.done(*upgrade.failed);
+  return true;
+}
+
+void Lifecycle::upgrade_failed(const Outcome& outcome) {
+  if (changes_.empty()) return;
+  auto* upgrade = std::get_if<Upgrade>(&changes_.front());
+  if (!upgrade || !upgrade->begun) return;
+  upgrade->failed = outcome;
+  step();
+}
+
+bool Lifecycle::upgrade_may_go_on() {
+  if (phase_ != Phase::running || changes_.empty()) return false;
+  auto* upgrade = std::get_if<Upgrade>(&changes_.front());
+  if (!upgrade || !upgrade->begun) return false;
+  if (changes_.size() == 1) return true;
+  upgrade->begun = false;
+  std::rotate(changes_.begin(), changes_.begin() + 1, changes_.end());
+  step();
+  return false;
 }
 
 // ---- what went wrong with a worker or a mold, for the change under way

@@ -8,6 +8,7 @@
 #include <charconv>
 #include <vector>
 
+#include "manager/supervisor/control_answer.h"
 #include "manager/supervisor/text_writer.h"
 
 namespace mgr::manager {
@@ -17,7 +18,8 @@ using nlohmann::json;
 using nlohmann::ordered_json;
 
 bool is_change(std::string_view path) {
-  return path == "/v1/reload" || path == "/v1/scale" || path == "/v1/restart" || path == "/v1/stop";
+  return path == "/v1/reload" || path == "/v1/scale" || path == "/v1/restart" ||
+         path == "/v1/stop" || path == "/v1/upgrade";
 }
 
 bool is_question(std::string_view path) {
@@ -86,12 +88,9 @@ class ControlApi::Call final : public server::ExchangeObserver {
     reply(status, "text/plain; charset=utf-8", std::string(text) + "\n");
   }
   void answer_as(std::string_view type, const std::string& body) { reply(200, type, body); }
-  void problem(int status, std::string_view title, std::string_view detail,
-               ordered_json more = ordered_json::object()) {
-    ordered_json document{
-        {"type", "about:blank"}, {"title", title}, {"status", status}, {"detail", detail}};
-    document.update(more);
-    reply(status, "application/problem+json", dump(document));
+  void answer(const ControlAnswer& answer) { reply(answer.status, answer.type, answer.body); }
+  void problem(int status, std::string_view title, std::string_view detail) {
+    answer(ControlAnswer::problem(status, title, detail, ordered_json::object()));
   }
 
  private:
@@ -185,6 +184,7 @@ void ControlApi::change(Call& call, std::string_view path) {
   if (path == "/v1/scale") return scale(call, body);
   if (path == "/v1/restart") return restart(call, body);
   if (path == "/v1/stop") return stop(call, body);
+  if (path == "/v1/upgrade") return upgrade(call);
   if (is_question(path)) {
     return call.problem(405, "Method Not Allowed", std::string(path) + " changes nothing: use GET");
   }
@@ -253,6 +253,15 @@ void ControlApi::stack(Call& call, std::string_view slot) {
   });
 }
 
+// The connection outlives this program, if all goes well: its successor answers.
+void ControlApi::upgrade(Call& call) {
+  const auto asker = [this, id = call.id()] {
+    const auto it = calls_.find(id);
+    return it == calls_.end() ? -1 : it->second->exchange().connection_fd();
+  };
+  actions_.upgrade(asker, finisher(call));
+}
+
 Done ControlApi::finisher(const Call& call) {
   return [this, id = call.id()](const Outcome& outcome) { finish(id, outcome); };
 }
@@ -260,28 +269,7 @@ Done ControlApi::finisher(const Call& call) {
 void ControlApi::finish(std::uint64_t id, const Outcome& outcome) {
   const auto it = calls_.find(id);
   if (it == calls_.end()) return;
-  Call& call = *it->second;
-  std::string not_applied;
-  for (const auto& name : outcome.not_applied)
-    not_applied += (not_applied.empty() ? "" : ", ") + name;
-  const std::string suffix =
-      not_applied.empty() ? ""
-                          : "; not applied by a reload, needs a restart of mgr: " + not_applied;
-  if (outcome.ok) {
-    ordered_json document{{"message", outcome.message + suffix}};
-    if (!outcome.not_applied.empty()) document["not_applied"] = outcome.not_applied;
-    return call.answer(200, document);
-  }
-  ordered_json more = ordered_json::object();
-  std::string detail = outcome.message + suffix;
-  if (outcome.failure) {
-    more["stage"] = outcome.failure->stage;
-    more["error"] = outcome.failure->error;
-    detail += "\n" + outcome.failure->stage + ": " + outcome.failure->error;
-    if (!outcome.failure->detail.empty()) detail += "\n" + outcome.failure->detail;
-  }
-  call.problem(outcome.conflict ? 409 : 422, outcome.conflict ? "Conflict" : "Not Done", detail,
-               more);
+  it->second->answer(ControlAnswer::to_change(outcome));
 }
 
 }  // namespace mgr::manager

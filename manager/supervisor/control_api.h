@@ -23,6 +23,8 @@ class ControlApi final : public server::Application {
     std::function<void(std::vector<int>, Done)> restart;
     std::function<void(std::variant<Lifecycle::ScaleTo, Lifecycle::ScaleBy>, Done)> scale;
     std::function<void(Lifecycle::Stop)> stop;
+    // `asker` gives the descriptor of the connection that waits for the outcome; -1: gone.
+    std::function<void(std::function<int()> asker, Done)> upgrade;
     std::function<void(std::function<void()>)> when_stopped;
     std::function<nlohmann::json()> config;
     std::function<std::string()> not_ready_reason;  // empty: ready
@@ -46,6 +48,7 @@ class ControlApi final : public server::Application {
   void restart(Call& call, const nlohmann::json& body);
   void stop(Call& call, const nlohmann::json& body);
   void stack(Call& call, std::string_view slot);
+  void upgrade(Call& call);
   void finish(std::uint64_t call, const Outcome& outcome);
   Done finisher(const Call& call);
   void dispatch(Call& call);

@@ -4,6 +4,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <set>
 #include <string>
@@ -116,6 +117,8 @@ enum class SlotState { starting, ready, backoff };
 inline constexpr std::size_t kSlotStates = 3;
 std::string_view to_string(SlotState state);
 
+std::string_view to_string(Mold::State state);
+
 // It was told to leave, or stands back for its successor.
 bool is_leaving(const Worker& worker);
 
@@ -163,8 +166,22 @@ class Lifecycle {
     int change;
   };
   void scale(std::variant<ScaleTo, ScaleBy> by, Done done);
+  // The turn of another program to go on in this process (upgrade.h). `begin` is called once
+  // nothing else changes, and again if changes came in between; it leads to upgrade_failed(), or to
+  // the end of this program.
+  void upgrade(std::function<void()> begin, Done done);
+  void upgrade_failed(const Outcome& outcome);
+  // Is it still its turn, with nothing waiting? What waits goes first, and then begin() is called
+  // again.
+  bool upgrade_may_go_on();
   enum class Stop { graceful, quick };
   void stop(Stop kind);
+
+  // Everything that it knows but the change under way, which is an upgrade (saved_state.h).
+  nlohmann::json save() const;
+  // Instead of start(). Does nothing to the outside: that begins with go_on().
+  Result<void> restore(const nlohmann::json& saved);
+  void go_on() { step(); }
 
   // Called after each step: what it looks like may have changed. The observer changes nothing.
   void set_observer(std::function<void()> observer) { observer_ = std::move(observer); }
@@ -245,7 +262,13 @@ class Lifecycle {
     std::set<WorkerId> leaving;
     std::optional<Failure> failure;
   };
-  using Change = std::variant<Reload, Restart, Scale>;
+  struct Upgrade {
+    std::function<void()> prepare;
+    Done done;
+    bool begun = false;
+    std::optional<Outcome> failed;
+  };
+  using Change = std::variant<Reload, Restart, Scale, Upgrade>;
 
   void step();
   void close_gaps();
@@ -297,9 +320,11 @@ class Lifecycle {
   bool advance(Reload& reload);
   bool advance(Restart& restart);
   bool advance(Scale& scale);
+  bool advance(Upgrade& upgrade);
   bool begin(Reload& reload);
   bool begin(Restart& restart);
   bool begin(Scale& scale);
+  bool begin(Upgrade& upgrade);
   void next_batch(Reload& reload);
   void finish_reload(Reload& reload);
   void fail_reload(Reload& reload, Failure failure);

@@ -112,29 +112,41 @@ Result<void> Listeners::open(const std::vector<net::BindAddress>& addresses,
     }
     if (!opened) return std::move(opened).error().with("bind " + wanted.text);
   }
+  forget_offered();
   return {};
 }
 
 Result<void> Listeners::open_tcp(const net::BindAddress& wanted, int slots) {
-  auto bound = net::bind_tcp(wanted);
-  if (!bound) return std::move(bound).error();
-  for (auto& fd : *bound) {
-    if (auto added = add_group(std::move(fd), slots); !added) return added;
+  auto groups = take_offered(wanted.text);
+  if (groups.empty()) {
+    auto bound = net::bind_tcp(wanted);
+    if (!bound) return std::move(bound).error();
+    for (auto& fd : *bound) {
+      groups.emplace_back();
+      groups.back().push_back(std::move(fd));
+    }
+  }
+  for (std::size_t group = 0; group < groups.size(); ++group) {
+    if (auto added = add_group(std::move(groups[group]), slots); !added) return added;
+    addresses_.back().stored_as = stored_as(wanted.text);
+    addresses_.back().group = group;
   }
   return {};
 }
 
-// `first` becomes the first socket of an address, and gets a sibling for each other slot.
-Result<void> Listeners::add_group(UniqueFd first, int slots) {
-  switch_on(first.get(), SOL_SOCKET, SO_REUSEPORT);
-  auto bound = net::bound_to(first.get());
+// `sockets` become those of the first slots of an address, and get a sibling for each other slot.
+Result<void> Listeners::add_group(std::vector<UniqueFd> sockets, int slots) {
+  const int first = sockets.front().get();
+  switch_on(first, SOL_SOCKET, SO_REUSEPORT);
+  auto bound = net::bound_to(first);
   if (!bound) return std::move(bound).error();
   Address address;
   address.text = net::format_address(*bound);
   address.family = bound->ss_family;
   addresses_.push_back(std::move(address));
-  add(addresses_.size() - 1, 0, std::move(first));
-  for (int slot = 1; slot < slots; ++slot) {
+  int slot = 0;
+  for (auto& fd : sockets) add(addresses_.size() - 1, slot++, std::move(fd));
+  for (; slot < slots; ++slot) {
     auto more = sibling(addresses_.back());
     if (!more) return std::move(more).error();
     add(addresses_.size() - 1, slot, std::move(*more));
@@ -227,6 +239,7 @@ Result<void> Listeners::ensure_slots(int count) {
         return Error::from_errno("listen " + addresses_[i].text);
       }
       add(i, slot, std::move(*fd));
+      if (listening_) store(sockets_.back());
     }
   }
   slots_ = std::max(slots_, count);
@@ -252,13 +265,19 @@ Result<void> Listeners::start() {
     }
   }
   listening_ = true;
+  for (const auto& socket : sockets_) {
+    if (socket.fd) store(socket);
+  }
   for (const auto& address : addresses_) log_.info("listening on {}", address.text);
   return {};
 }
 
 void Listeners::share(Address& address) {
   address.shared = true;
-  for (std::size_t i = 1; i < address.sockets.size(); ++i) sockets_[address.sockets[i]].fd.reset();
+  for (std::size_t i = 1; i < address.sockets.size(); ++i) {
+    forget(sockets_[address.sockets[i]]);
+    sockets_[address.sockets[i]].fd.reset();
+  }
   address.sockets.resize(1);
   sockets_[address.sockets.front()].slot = -1;
   refresh();

@@ -1,6 +1,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
 
@@ -8,9 +10,13 @@
 #include "common/base/result.h"
 #include "common/base/unique_fd.h"
 #include "common/net/address.h"
+#include "manager/supervisor/inherited_sockets.h"
 #include "manager/supervisor/world.h"
 
 namespace mgr::manager {
+
+class StateReader;
+class StateWriter;
 
 // Every listening socket of the service (design.md section 4). The supervisor makes them and never
 // closes one while it serves; workers borrow copies.
@@ -31,6 +37,17 @@ class Listeners {
   // Removes the paths of Unix sockets that it made.
   ~Listeners();
   Listeners(const Listeners&) = delete;
+
+  // Where copies of the TCP sockets are kept beyond the end of this process, by name. A name that
+  // is kept twice is the same socket.
+  struct Store {
+    std::function<void(const std::string& name, int fd)> keep;
+    std::function<void(const std::string& name)> forget;
+  };
+  void set_store(Store store) { store_ = std::move(store); }
+  // What is in the store: open() takes them for the addresses that they had instead of binding
+  // those anew, each to its slot, and forgets the rest.
+  void offer(std::vector<InheritedSockets::Socket> stored);
 
   // Binds every address for `slots` slots; nothing listens yet. `inherited`: descriptors passed by
   // systemd (LISTEN_FDS); where there are any, they come first, and a `bind` that is the default is
@@ -57,6 +74,12 @@ class Listeners {
   };
   std::vector<State> states() const;
 
+  // The sockets and what is known of them, in the order of listen() (saved_state.h).
+  nlohmann::json save(StateWriter& writer) const;
+  // Instead of open() and start(): they listen and are steered as they were. After an error it has
+  // none, and removes nothing.
+  Result<void> restore(const nlohmann::json& saved, const StateReader& reader);
+
  private:
   struct Address {
     std::string text;
@@ -65,6 +88,8 @@ class Listeners {
     std::vector<std::size_t> sockets;  // indexes into sockets_, by slot; one when shared
     bool shared = false;
     net::BindAddress wanted;
+    std::string stored_as;  // the entry of `bind`, as the store names it; empty: not stored
+    std::size_t group = 0;  // which of the addresses that the entry means
   };
   struct Socket {
     SocketId id;
@@ -74,7 +99,13 @@ class Listeners {
   };
 
   Result<void> open_tcp(const net::BindAddress& wanted, int slots);
-  Result<void> add_group(UniqueFd first, int slots);
+  Result<void> add_group(std::vector<UniqueFd> sockets, int slots);
+  // stored_listeners.cc
+  std::vector<std::vector<UniqueFd>> take_offered(const std::string& bind);
+  void forget_offered();
+  void store(const Socket& socket);
+  void forget(const Socket& socket);
+  static std::string stored_as(const std::string& bind);
   Result<void> open_unix(const net::BindAddress& wanted);
   Result<void> adopt(UniqueFd fd);
   Result<UniqueFd> sibling(const Address& address) const;
@@ -85,6 +116,8 @@ class Listeners {
   const Socket* find(SocketId id) const;
 
   Options options_;
+  Store store_;
+  std::vector<InheritedSockets::Socket> offered_;
   Log& log_;
   std::vector<Address> addresses_;
   std::vector<Socket> sockets_;

@@ -261,7 +261,7 @@ void Metrics::write_reloads(TextWriter& to) const {
 void Metrics::write_supervisor(TextWriter& to) const {
   counter(to, "mgr_log_records_dropped_total",
           "Records of the supervisor's own log that its descriptor did not take.",
-          static_cast<double>(sources_.log.dropped()));
+          static_cast<double>(dropped()));
   write_build(to);
   if (started_) {
     gauge(to, "process_start_time_seconds",

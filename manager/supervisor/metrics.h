@@ -29,6 +29,10 @@ class Metrics {
   };
   explicit Metrics(Sources sources);
 
+  // Records that were lost before the log began to count, by a program before this one.
+  void set_dropped_before(std::uint64_t records) { dropped_before_ = records; }
+  std::uint64_t dropped() const { return dropped_before_ + sources_.log.dropped(); }
+
   // All families, in the format of TextWriter.
   std::string text();
 
@@ -55,6 +59,7 @@ class Metrics {
 
   Sources sources_;
   BusyRatios busy_;
+  std::uint64_t dropped_before_ = 0;
   std::optional<double> started_;  // seconds since 1970
 };
 

@@ -1,5 +1,7 @@
 #include "manager/supervisor/notify.h"
 
+#include <fcntl.h>
+#include <fmt/core.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -8,6 +10,7 @@
 #include <cerrno>
 #include <charconv>
 #include <cstdlib>
+#include <cstring>
 #include <utility>
 
 #include "manager/supervisor/lifecycle.h"
@@ -19,6 +22,7 @@ constexpr Millis kAgain{50};
 // While nobody reads, the newest count.
 constexpr std::size_t kMostWaiting = 32;
 constexpr std::size_t kLongestStatus = 400;  // bytes
+constexpr std::int64_t kMostStored = 1 << 20;
 
 std::string take(const char* name) {
   const char* value = std::getenv(name);
@@ -140,6 +144,10 @@ NotifyOptions NotifyOptions::take_from_environment() {
   const std::string pid = take("WATCHDOG_PID");
   const bool ours = pid.empty() || pid == std::to_string(::getpid());
   if (period && ours) options.watchdog = std::chrono::microseconds(*period);
+  // Only newer versions of systemd say so by themselves; for the others the unit does.
+  if (const auto store = number(take("FDSTORE"))) {
+    options.store = static_cast<int>(std::min<std::int64_t>(*store, kMostStored));
+  }
   return options;
 }
 
@@ -149,8 +157,8 @@ ServiceReport service_report(const Lifecycle& lifecycle) {
 }
 
 Notifier::Notifier(EventLoop& loop, const NotifyOptions& options, const Log& log)
-    : log_(log), again_(loop, [this] { flush(); }), watchdog_(loop, [this] {
-        if (waiting_.empty()) send("WATCHDOG=1\n");
+    : log_(log), options_(options), again_(loop, [this] { flush(); }), watchdog_(loop, [this] {
+        if (waiting_.empty()) send({"WATCHDOG=1\n"});
       }) {
   again_.unref();
   watchdog_.unref();
@@ -184,11 +192,41 @@ void Notifier::tell(const ServiceReport& report) {
   }
   if (!told_ || told_->status != report.status) message += "STATUS=" + one_line(report.status);
   told_ = report;
-  if (!message.empty()) send(std::move(message));
+  if (!message.empty()) send({std::move(message)});
 }
 
-void Notifier::send(std::string message) {
-  if (waiting_.size() >= kMostWaiting) waiting_.pop_front();
+void Notifier::keep(const std::string& name, int fd) {
+  if (!socket_ || kept_.contains(name)) return;
+  if (static_cast<int>(kept_.size()) >= options_.store) {
+    if (options_.store > 0 && !std::exchange(store_full_, true)) {
+      log_.warning(
+          "the service manager keeps no more than {} descriptors (FileDescriptorStoreMax): "
+          "connections that wait in the queues of the other sockets are lost should the "
+          "supervisor be killed",
+          options_.store);
+    }
+    return;
+  }
+  kept_.insert(name);
+  // It need not watch them: a listening socket never hangs up.
+  send({fmt::format("FDSTORE=1\nFDPOLL=0\nFDNAME={}\n", name),
+        UniqueFd(::fcntl(fd, F_DUPFD_CLOEXEC, 3))});
+}
+
+void Notifier::forget(const std::string& name) {
+  if (!socket_ || options_.store == 0) return;
+  kept_.erase(name);
+  send({fmt::format("FDSTOREREMOVE=1\nFDNAME={}\n", name)});
+}
+
+// Reports give way to newer ones, descriptors don't.
+void Notifier::send(Message message) {
+  if (waiting_.size() >= kMostWaiting) {
+    const auto oldest = std::find_if(waiting_.begin(), waiting_.end(), [](const Message& one) {
+      return !one.descriptor && !one.text.starts_with("FDSTORE");
+    });
+    if (oldest != waiting_.end()) waiting_.erase(oldest);
+  }
   waiting_.push_back(std::move(message));
   flush();
 }
@@ -198,11 +236,27 @@ void Notifier::flush() {
   if (!waiting_.empty()) again_.start(kAgain);
 }
 
-bool Notifier::deliver(const std::string& message) {
-  const ssize_t n = ::sendto(socket_.get(), message.data(), message.size(),
-                             MSG_DONTWAIT | MSG_NOSIGNAL, address_.get(), address_.length);
+bool Notifier::deliver(const Message& message) {
+  iovec part{const_cast<char*>(message.text.data()), message.text.size()};
+  msghdr header{};
+  header.msg_name = const_cast<sockaddr*>(address_.get());
+  header.msg_namelen = address_.length;
+  header.msg_iov = &part;
+  header.msg_iovlen = 1;
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
+  if (message.descriptor) {
+    header.msg_control = control;
+    header.msg_controllen = sizeof control;
+    cmsghdr* rights = CMSG_FIRSTHDR(&header);
+    rights->cmsg_level = SOL_SOCKET;
+    rights->cmsg_type = SCM_RIGHTS;
+    rights->cmsg_len = CMSG_LEN(sizeof(int));
+    const int fd = message.descriptor.get();
+    std::memcpy(CMSG_DATA(rights), &fd, sizeof fd);
+  }
+  const ssize_t n = ::sendmsg(socket_.get(), &header, MSG_DONTWAIT | MSG_NOSIGNAL);
   if (n >= 0) return true;
-  if (errno == EAGAIN || errno == ENOBUFS || errno == EINTR) return false;
+  if (errno == EAGAIN || errno == ENOBUFS || errno == EINTR || errno == ETOOMANYREFS) return false;
   const Error error = Error::from_errno("the service manager could not be notified");
   if (!std::exchange(warned_, true)) log_.warning("{}", error.message());
   return true;

@@ -1,7 +1,9 @@
 #pragma once
 
 #include <deque>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
+#include <set>
 #include <string>
 
 #include "common/base/log.h"
@@ -18,9 +20,11 @@ class Lifecycle;
 struct NotifyOptions {
   std::string socket;                     // a path, or '@' and an abstract name; empty: nowhere
   std::chrono::microseconds watchdog{0};  // longest silence that it takes for health; 0: any
+  int store = 0;                          // how many descriptors it keeps for us
 
-  // Takes $NOTIFY_SOCKET, $WATCHDOG_USEC and $WATCHDOG_PID, and removes them: no child may speak
-  // for the service. What is not meant for this process, or no number, counts as not given.
+  // Takes $NOTIFY_SOCKET, $WATCHDOG_USEC, $WATCHDOG_PID and $FDSTORE, and removes them: no child
+  // may speak for the service. What is not meant for this process, or no number, counts as not
+  // given.
   static NotifyOptions take_from_environment();
 };
 
@@ -46,17 +50,34 @@ class Notifier {
   // Says what has changed since the last report. After the stop has been told nothing else is.
   void tell(const ServiceReport& report);
 
+  // Has a copy of the descriptor (borrowed) kept in the descriptor store, from which it comes back
+  // at the next start; or taken from there. Nothing where there is no store, or it is full.
+  void keep(const std::string& name, int fd);
+  void forget(const std::string& name);
+
+  // Where it tells, what it has told, and what waits to be told (saved_state.h).
+  nlohmann::json save() const;
+  static NotifyOptions options_from(const nlohmann::json& saved);
+  void restore(const nlohmann::json& saved);
+
  private:
-  void send(std::string message);
+  struct Message {
+    std::string text;
+    UniqueFd descriptor = {};
+  };
+  void send(Message message);
   void flush();
-  bool deliver(const std::string& message);  // false: not now
+  bool deliver(const Message& message);  // false: not now
 
   const Log& log_;
+  const NotifyOptions options_;
   UniqueFd socket_;
   net::UnixAddress address_;
   bool warned_ = false;
+  bool store_full_ = false;
   std::optional<ServiceReport> told_;
-  std::deque<std::string> waiting_;
+  std::deque<Message> waiting_;
+  std::set<std::string> kept_;
   Timer again_;
   Timer watchdog_;
 };

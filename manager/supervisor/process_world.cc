@@ -148,8 +148,13 @@ Result<pid_t> ProcessWorld::start_mold(MoldId mold, const ipc::MoldOrder& order)
   start.order = &order;
   auto pid = start_mold_process(start);
   if (!pid) return pid;
-  molds_[mold] = std::make_unique<Peer>(
-      loop_, std::move(pair->first),
+  molds_[mold] = peer_of_mold(mold, std::move(pair->first));
+  return pid;
+}
+
+std::unique_ptr<Peer> ProcessWorld::peer_of_mold(MoldId mold, ipc::Channel channel) {
+  return std::make_unique<Peer>(
+      loop_, std::move(channel),
       [this, mold](ipc::Record& record) {
         auto message = ipc::decode_mold_message(record.text);
         if (!message) return log_.error("mold: {}", message.error().message());
@@ -159,7 +164,6 @@ Result<pid_t> ProcessWorld::start_mold(MoldId mold, const ipc::MoldOrder& order)
         events_.mold_message(mold, *message, traceback_of(record));
       },
       [] {});
-  return pid;
 }
 
 void ProcessWorld::release_mold(MoldId mold) {
@@ -175,8 +179,14 @@ Result<void> ProcessWorld::fork_worker(MoldId mold, const ipc::Fork& order) {
   const WorkerId worker = order.worker;
   auto stacks = stacks_.open(worker);
   if (!stacks) return std::move(stacks).error();
-  workers_[worker] = std::make_unique<Peer>(
-      loop_, std::move(pair->first),
+  workers_[worker] = peer_of_worker(worker, std::move(pair->first));
+  it->second->send(ipc::encode(ipc::MoldCommand{order}), {pair->second.fd(), stacks->get()});
+  return {};
+}
+
+std::unique_ptr<Peer> ProcessWorld::peer_of_worker(WorkerId worker, ipc::Channel channel) {
+  return std::make_unique<Peer>(
+      loop_, std::move(channel),
       [this, worker](ipc::Record& record) {
         auto message = ipc::decode_worker_message(record.text);
         if (!message) return log_.error("worker: {}", message.error().message());
@@ -186,8 +196,6 @@ Result<void> ProcessWorld::fork_worker(MoldId mold, const ipc::Fork& order) {
         events_.worker_message(worker, *message, traceback_of(record));
       },
       [this, worker] { events_.worker_channel_closed(worker); });
-  it->second->send(ipc::encode(ipc::MoldCommand{order}), {pair->second.fd(), stacks->get()});
-  return {};
 }
 
 void ProcessWorld::send(WorkerId worker, const ipc::WorkerCommand& command) {

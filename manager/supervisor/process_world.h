@@ -3,6 +3,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <nlohmann/json_fwd.hpp>
 #include <random>
 #include <string>
 #include <vector>
@@ -19,12 +20,19 @@
 
 namespace mgr::manager {
 
+class StateReader;
+class StateWriter;
+
 // One end of a channel in the supervisor's loop: reads records as they come, and keeps records that
 // the peer does not take yet until it does, in order. Owned by ProcessWorld.
 class Peer {
  public:
   using OnRecord = std::function<void(ipc::Record&)>;
   Peer(EventLoop& loop, ipc::Channel channel, OnRecord on_record, std::function<void()> on_closed);
+
+  // The channel, and the records that wait (saved_state.h).
+  nlohmann::json save(StateWriter& writer) const;
+  void restore(const nlohmann::json& saved, const StateReader& reader);
 
   // Descriptors are duplicated if the record has to wait.
   void send(std::string text, const std::vector<int>& descriptors = {});
@@ -70,6 +78,11 @@ class ProcessWorld final : public World {
   Totals& totals() { return totals_; }
   Stacks& stacks() { return stacks_; }
 
+  // Channels, records of the scoreboard, counters and time, of every mold and worker.
+  nlohmann::json save(StateWriter& writer) const;
+  // Instead of starting any. The scoreboard is the old one.
+  Result<void> restore(const nlohmann::json& saved, const StateReader& reader);
+
   std::chrono::milliseconds now() override;
   void wake_at(std::chrono::milliseconds when) override;
   Result<pid_t> start_mold(MoldId mold, const ipc::MoldOrder& order) override;
@@ -97,6 +110,9 @@ class ProcessWorld final : public World {
   void leave(int exit_status) override;
 
  private:
+  std::unique_ptr<Peer> peer_of_mold(MoldId mold, ipc::Channel channel);
+  std::unique_ptr<Peer> peer_of_worker(WorkerId worker, ipc::Channel channel);
+
   EventLoop& loop_;
   Log& log_;
   Listeners& listeners_;

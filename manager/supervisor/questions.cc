@@ -44,6 +44,18 @@ std::string_view to_string(SlotState state) {
   return "?";
 }
 
+std::string_view to_string(Mold::State state) {
+  switch (state) {
+    case Mold::State::loading:
+      return "loading";
+    case Mold::State::ready:
+      return "ready";
+    case Mold::State::leaving:
+      return "leaving";
+  }
+  return "?";
+}
+
 bool is_leaving(const Worker& worker) {
   return worker.state == WorkerState::draining || worker.state == WorkerState::held ||
          worker.state == WorkerState::killed;

@@ -6,6 +6,7 @@
 
 #include "common/net/control_path.h"
 #include "common/settings/cpus.h"
+#include "manager/program_version.h"
 #include "manager/supervisor/supervisor.h"
 
 namespace mgr::manager {
@@ -39,15 +40,16 @@ Result<std::string> control_address(const Settings& settings) {
 
 }  // namespace
 
-int run_supervisor(SettingsLoader loader, LoadedSettings loaded) {
+int run_supervisor(SettingsLoader loader, LoadedSettings loaded, const Program& program) {
   const NotifyOptions service_manager = NotifyOptions::take_from_environment();
+  InheritedSockets inherited = InheritedSockets::take_from_environment();
   const Settings settings = loaded.values;
   auto files = LogFiles::open(settings);
   if (!files) return fail_without_log(files.error());
   Log log(files->log_fd(), settings.log_format, settings.log_level, "supervisor");
   for (const auto& warning : loaded.warnings) log.warning("{}", warning);
   const int workers = wanted_workers(settings);
-  log.info("mgr {} starts {}: {} worker{}", MGR_VERSION, settings.app, workers,
+  log.info("mgr {} starts {}: {} worker{}", program_version(), settings.app, workers,
            workers == 1 ? "" : "s");
   raise_descriptor_limit();
   auto scoreboard = ipc::Scoreboard::create();
@@ -57,15 +59,15 @@ int run_supervisor(SettingsLoader loader, LoadedSettings loaded) {
 
   Supervisor supervisor(std::move(loaded), log, *files, std::move(*scoreboard));
   supervisor.set_loader(loader);
+  supervisor.set_program(program);
+  supervisor.inherit(std::move(inherited));
   supervisor.notify(service_manager);
   if (!control->empty()) {
     auto opened = supervisor.open_control(*control, settings.derived_name());
     if (!opened) return fail(log, opened.error());
   }
-  if (!settings.admin.empty()) {
-    if (auto opened = supervisor.open_admin(settings.admin); !opened) {
-      return fail(log, opened.error());
-    }
+  if (auto opened = supervisor.open_admin(settings.admin); !opened) {
+    return fail(log, opened.error());
   }
   if (auto bound = supervisor.bind(workers); !bound) return fail(log, bound.error());
   return supervisor.run(workers, Supervisor::Until::told);

@@ -15,6 +15,7 @@
 
 #include "common/ipc/stacks.h"
 #include "manager/supervisor/process_info.h"
+#include "manager/supervisor/saved_state.h"
 #include "manager/supervisor/stack_answer.h"
 
 namespace mgr::manager {
@@ -257,6 +258,21 @@ void Stacks::take(WorkerId worker, pid_t pid, Done done) {
 void Stacks::answered(WorkerId worker, const Result<Stack>& stack) {
   const auto question = std::move(sources_.at(worker).question);
   for (const auto& done : question->take_dones()) done(stack);
+}
+
+nlohmann::json Stacks::save(StateWriter& writer) const {
+  auto pipes = nlohmann::json::array();
+  for (const auto& [worker, source] : sources_) {
+    pipes.push_back({{"id", worker}, {"fd", writer.keep(source.pipe.get())}});
+  }
+  return {{"next_question", next_question_}, {"pipes", std::move(pipes)}};
+}
+
+void Stacks::restore(const nlohmann::json& saved, const StateReader& reader) {
+  next_question_ = saved.at("next_question").get<int>();
+  for (const auto& one : saved.at("pipes")) {
+    sources_[one.at("id").get<WorkerId>()].pipe = reader.take(one.at("fd"));
+  }
 }
 
 }  // namespace mgr::manager

@@ -5,6 +5,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 
 #include "common/base/result.h"
@@ -13,6 +14,9 @@
 #include "manager/supervisor/world.h"
 
 namespace mgr::manager {
+
+class StateReader;
+class StateWriter;
 
 // Asks workers what they execute (common/ipc/stacks.h): the one way to a stack, whoever wants it.
 // Never waits: the answer comes by the loop. Owned by ProcessWorld.
@@ -35,6 +39,10 @@ class Stacks {
   // `done` is called once, at the latest after some seconds, perhaps at once. Who asks while an
   // answer is on its way gets the same.
   void take(WorkerId worker, pid_t pid, Done done);
+
+  // The pipes; a question that is under way is forgotten (saved_state.h).
+  nlohmann::json save(StateWriter& writer) const;
+  void restore(const nlohmann::json& saved, const StateReader& reader);
 
  private:
   class Question;

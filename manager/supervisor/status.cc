@@ -4,11 +4,8 @@
 
 #include <algorithm>
 
+#include "manager/program_version.h"
 #include "manager/supervisor/process_info.h"
-
-#ifndef MGR_VERSION
-#error "MGR_VERSION is set by manager/supervisor/CMakeLists.txt"
-#endif
 
 namespace mgr::manager {
 namespace {
@@ -52,7 +49,7 @@ std::string Status::state() const {
 Json Status::describe() {
   const Generation* generation = lifecycle_.generation();
   Json status;
-  status["version"] = MGR_VERSION;
+  status["version"] = program_version();
   status["name"] = name_;
   status["pid"] = ::getpid();
   status["generation"] = generation ? generation->number : 0;

@@ -20,6 +20,9 @@ class Status {
   // The object of contract section 5. The busy ratio of a worker is that since the last call at
   // least a second ago, else since its start.
   nlohmann::ordered_json describe();
+  // When the service began, in the world's time; that of this object otherwise.
+  Millis started() const { return started_; }
+  void set_started(Millis started) { started_ = started; }
   // Its `workers` alone.
   nlohmann::ordered_json workers();
 

@@ -31,21 +31,6 @@ Result<UniqueFd> open_log(const char* setting, const std::string& path) {
   return fd;
 }
 
-// Descriptors that systemd passes (sd_listen_fds(3)).
-std::vector<UniqueFd> inherited_sockets() {
-  std::vector<UniqueFd> sockets;
-  const char* pid = ::getenv("LISTEN_PID");
-  const char* count = ::getenv("LISTEN_FDS");
-  if (pid && count && std::atoi(pid) == ::getpid()) {
-    for (int i = 0; i < std::clamp(std::atoi(count), 0, 64); ++i) {
-      ::fcntl(3 + i, F_SETFD, FD_CLOEXEC);
-      sockets.emplace_back(3 + i);
-    }
-  }
-  for (const char* name : {"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"}) ::unsetenv(name);
-  return sockets;
-}
-
 }  // namespace
 
 Result<LogFiles> LogFiles::open(const Settings& settings) {
@@ -76,6 +61,7 @@ ProcessWorld::Options Supervisor::world_options(const LogFiles& files) {
 Supervisor::Supervisor(LoadedSettings loaded, Log& log, LogFiles& files, ipc::Scoreboard scoreboard)
     : loaded_(std::move(loaded)),
       log_(log),
+      files_(files),
       listeners_({loaded_.values.backlog, loaded_.values.socket_mode, loaded_.values.socket_group},
                  log),
       world_(loop_, log, listeners_, std::move(scoreboard), world_options(files)),
@@ -100,6 +86,7 @@ Supervisor::Supervisor(LoadedSettings loaded, Log& log, LogFiles& files, ipc::Sc
        .leave =
            [this](int status) {
              exit_status_ = status;
+             left_ = true;
              loop_.stop();
            }});
 }
@@ -109,7 +96,8 @@ Supervisor::~Supervisor() {
 }
 
 Result<void> Supervisor::bind(int slots) {
-  auto inherited = inherited_sockets();
+  auto inherited = std::move(inherited_.listeners);
+  listeners_.offer(std::move(inherited_.stored));
   std::vector<net::BindAddress> addresses;
   const auto origin = loaded_.origins.find("bind");
   const bool only_default = origin == loaded_.origins.end() || origin->second == "default";
@@ -137,26 +125,51 @@ Result<void> Supervisor::open_control(const std::string& address, const std::str
                     "another `name`, or stop the other",
                     address));
   }
+  serve_control(std::move(*socket), address, name);
+  log_.info("control socket {}", address);
+  return {};
+}
+
+void Supervisor::serve_control(UniqueFd socket, const std::string& address,
+                               const std::string& name) {
+  const Settings& settings = loaded_.values;
   if (address.front() != '@') control_path_ = address;
+  control_address_ = address;
+  control_socket_ = std::move(socket);
+  name_ = name;
   status_ = std::make_unique<Status>(name, world_, lifecycle_, listeners_, world_.scoreboard());
   api_ = std::make_unique<ControlApi>(actions(), *status_, settings.control_group, log_);
   server::ServerOptions options;
   options.limit_body = 64 * 1024;
   options.write_timeout = std::chrono::milliseconds(10'000);
   control_ = std::make_unique<server::Server>(loop_, options, *api_, control_counters_, log_);
-  control_->add_listener(0, std::move(*socket), address, server::Server::Sharing::own);
-  log_.info("control socket {}", address);
-  return {};
+  accept_control(true);
 }
 
-Result<void> Supervisor::open_admin(const std::string& address) {
-  admin_ = std::make_unique<Admin>(
+// While it does not, clients wait in the socket's queue.
+void Supervisor::accept_control(bool accept) {
+  if (!control_) return;
+  if (!accept) return control_->remove_listener(0, server::Server::Queued::leave);
+  if (control_->has_listener(0)) return;
+  UniqueFd copy(::fcntl(control_socket_.get(), F_DUPFD_CLOEXEC, 3));
+  if (!copy) return log_.error("control: {}", Error::from_errno("dup").message());
+  control_->add_listener(0, std::move(copy), control_address_, server::Server::Sharing::own);
+}
+
+std::unique_ptr<Admin> Supervisor::make_admin() {
+  return std::make_unique<Admin>(
       loop_,
       Admin::Answers{.metrics = [this] { return metrics_.text(); },
                      .not_ready_reason = [this] { return lifecycle_.not_ready_reason(); },
                      .ready_text = [this] { return lifecycle_.ready_text(); }},
       log_);
-  return admin_->open(address);
+}
+
+Result<void> Supervisor::open_admin(const std::string& address) {
+  if (address.empty() && inherited_.admin.empty()) return {};
+  admin_ = make_admin();
+  if (auto adopted = admin_->adopt(std::move(inherited_.admin)); !adopted) return adopted;
+  return address.empty() ? Result<void>() : admin_->open(address);
 }
 
 ControlApi::Actions Supervisor::actions() {
@@ -164,6 +177,7 @@ ControlApi::Actions Supervisor::actions() {
           .restart = [this](std::vector<int> slots, Done done) { lifecycle_.restart(slots, done); },
           .scale = [this](auto by, Done done) { lifecycle_.scale(by, done); },
           .stop = [this](Lifecycle::Stop kind) { lifecycle_.stop(kind); },
+          .upgrade = [this](auto asker, Done done) { upgrade(std::move(asker), std::move(done)); },
           .when_stopped = [this](auto callback) { lifecycle_.when_stopped(callback); },
           .config = [this] { return describe_settings(); },
           .not_ready_reason = [this] { return lifecycle_.not_ready_reason(); },
@@ -212,6 +226,28 @@ void Supervisor::notify(const NotifyOptions& options) {
   if (options.socket.empty()) return;
   notifier_.emplace(loop_, options, log_);
   lifecycle_.set_observer([this] { notifier_->tell(service_report(lifecycle_)); });
+  listeners_.set_store({[this](const auto& name, int fd) { notifier_->keep(name, fd); },
+                        [this](const auto& name) { notifier_->forget(name); }});
+}
+
+void Supervisor::set_program(const Program& program) {
+  upgrade_ = std::make_unique<Upgrade>(
+      loop_, log_, program,
+      Upgrade::Actions{
+          .save = [this](StateWriter& writer) { save(writer); },
+          .may_go_on = [this] { return lifecycle_.upgrade_may_go_on(); },
+          .accept_control = [this](bool accept) { accept_control(accept); },
+          .control_connections = [this] { return control_ ? control_->connections() : 0; },
+          .failed = [this](const Outcome& outcome) { lifecycle_.upgrade_failed(outcome); }});
+}
+
+void Supervisor::upgrade(std::function<int()> asker, Done done) {
+  if (!upgrade_) return done({.ok = false, .message = "refused: nothing is known to replace"});
+  lifecycle_.upgrade([this, asker] { upgrade_->begin(asker); },
+                     [this, done](const Outcome& outcome) {
+                       if (!outcome.conflict) upgrade_->cancel();
+                       done(outcome);
+                     });
 }
 
 void Supervisor::reload(Done done) {
@@ -285,10 +321,35 @@ int Supervisor::run(int workers, Until until) {
     check_->start_repeating(std::chrono::milliseconds(20));
   }
   lifecycle_.start(std::make_shared<const Settings>(loaded_.values), workers);
-  loop_.run();
+  const int status = turn();
   check_.reset();
+  return status;
+}
+
+int Supervisor::run_on(std::function<void()> began) {
+  ::prctl(PR_SET_CHILD_SUBREAPER, 1);
+  watch_signals();
+  Timer first(loop_, std::move(began));
+  first.start(std::chrono::milliseconds(0));
+  return turn();
+}
+
+void Supervisor::go_on() {
+  reap();
+  lifecycle_.go_on();
+}
+
+int Supervisor::turn() {
+  loop_.run();
+  while (upgrade_ && upgrade_->ready()) {
+    upgrade_->hand_over();
+    if (left_) break;
+    loop_.run();
+  }
   signals_.clear();
+  upgrade_.reset();
   control_.reset();
+  control_socket_.reset();
   admin_.reset();
   return exit_status_;
 }
@@ -327,12 +388,12 @@ void Supervisor::watch_signals() {
     log_.info("SIGTTOU: one worker less");
     lifecycle_.scale(Lifecycle::ScaleBy{-1}, said("scale"));
   });
-  for (const int signal : {SIGUSR1, SIGUSR2}) {
-    on(signal, [this, signal] {
-      log_.warning("{} has no meaning for this version of mgr; nothing is done",
-                   signal == SIGUSR1 ? "SIGUSR1" : "SIGUSR2");
-    });
-  }
+  on(SIGUSR2, [this, said] {
+    log_.info("SIGUSR2: upgrade");
+    upgrade([] { return -1; }, said("upgrade"));
+  });
+  on(SIGUSR1,
+     [this] { log_.warning("SIGUSR1 has no meaning for this version of mgr; nothing is done"); });
 }
 
 void Supervisor::reap() {
@@ -341,6 +402,7 @@ void Supervisor::reap() {
 }
 
 void Supervisor::on_exit(pid_t pid, int status) {
+  if (upgrade_ && upgrade_->on_exit(pid, status)) return;
   if (lifecycle_.on_exit(pid, status)) return;
   // An orphan of the application, or a worker whose pid the mold has not told yet.
   if (unknown_exits_.size() >= kMostUnknownExits) unknown_exits_.clear();

@@ -18,7 +18,10 @@
 #include "manager/supervisor/metrics.h"
 #include "manager/supervisor/notify.h"
 #include "manager/supervisor/process_world.h"
+#include "manager/supervisor/program.h"
+#include "manager/supervisor/saved_state.h"
 #include "manager/supervisor/status.h"
+#include "manager/supervisor/upgrade.h"
 
 namespace mgr::manager {
 
@@ -42,7 +45,9 @@ class Supervisor {
   // Takes the control socket `address` (a path or '@' and a name). Errors: a live supervisor has
   // it, no permission. None when never called.
   Result<void> open_control(const std::string& address, const std::string& name);
-  // Takes the setting `admin`. Errors: as bind.
+  // What the service manager has passed; before the three below.
+  void inherit(InheritedSockets sockets) { inherited_ = std::move(sockets); }
+  // Takes the setting `admin`; empty: what was inherited alone, if anything. Errors: as bind.
   Result<void> open_admin(const std::string& address);
   // Binds the addresses of the settings and the inherited sockets.
   Result<void> bind(int slots);
@@ -50,23 +55,40 @@ class Supervisor {
   void set_loader(const SettingsLoader& loader) { loader_ = loader; }
   // Tells the service manager from now on.
   void notify(const NotifyOptions& options);
+  // What an upgrade replaces; without it one is refused.
+  void set_program(const Program& program);
+
+  // Everything that a successor needs (saved_state.h).
+  void save(StateWriter& writer) const;
+  // Takes what save() wrote, in place of open_control(), open_admin(), bind() and notify(). Does
+  // nothing to the outside.
+  Result<void> restore(const StateReader& reader);
 
   enum class Until { told, first_ready };
   // Until it was told to stop (or, for `mgr check`, until the first worker is ready).
   // Returns the exit status.
   int run(int workers, Until until);
+  // The same after restore(): `began` is called first of all in the loop, and then lets go_on()
+  // follow.
+  int run_on(std::function<void()> began);
+  void go_on();
+  void reload(Done done);
 
  private:
+  int turn();
+  void serve_control(UniqueFd socket, const std::string& address, const std::string& name);
+  void accept_control(bool accept);
   void watch_signals();
   void reap();
   void on_exit(pid_t pid, int status);
   nlohmann::json describe_settings() const;
-  void reload(Done done);
+  void upgrade(std::function<int()> asker, Done done);
   void take_stack(int slot, std::function<void(const Result<nlohmann::ordered_json>&)> done);
   Result<Lifecycle::Prepared> prepare_reload();
   // Gives `fresh` the running values of these settings.
   Result<void> keep_old(LoadedSettings& fresh, const std::vector<std::string>& names) const;
   ControlApi::Actions actions();
+  std::unique_ptr<Admin> make_admin();
   static ProcessWorld::Options world_options(const LogFiles& files);
 
   EventLoop loop_;
@@ -74,6 +96,8 @@ class Supervisor {
   std::optional<LoadedSettings> pending_;  // of the reload under way
   std::optional<SettingsLoader> loader_;
   Log& log_;
+  const LogFiles& files_;
+  InheritedSockets inherited_;
   Listeners listeners_;
   ProcessWorld world_;
   Lifecycle lifecycle_;
@@ -81,6 +105,7 @@ class Supervisor {
   std::vector<SignalWatcher> signals_;
   std::map<pid_t, int> unknown_exits_;  // reaped before the mold said whose they are
   int exit_status_ = 0;
+  bool left_ = false;  // told to end, with that
   std::optional<Timer> check_;
   std::optional<Notifier> notifier_;  // none: nobody wants to know
   // The control API; absent with `control: off`.
@@ -90,6 +115,10 @@ class Supervisor {
   std::unique_ptr<server::Server> control_;
   std::unique_ptr<Admin> admin_;  // absent with `admin: off`
   std::string control_path_;      // to remove at the end
+  std::string control_address_;
+  UniqueFd control_socket_;  // the server has a copy while it accepts
+  std::string name_;
+  std::unique_ptr<Upgrade> upgrade_;
 };
 
 }  // namespace mgr::manager

@@ -3,6 +3,7 @@
 #include <array>
 #include <cstdint>
 #include <map>
+#include <nlohmann/json_fwd.hpp>
 
 #include "common/ipc/scoreboard.h"
 
@@ -40,6 +41,9 @@ class Totals {
   // It writes no more: its process has ended, or never came to be.
   void close(int record, std::uint64_t now_ns);
   Counters sum(std::uint64_t now_ns);
+
+  nlohmann::json save() const;
+  void restore(const nlohmann::json& saved);
 
  private:
   const ipc::Scoreboard& scoreboard_;

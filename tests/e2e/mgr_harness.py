@@ -72,11 +72,11 @@ class Mgr:
     """One `mgr run` with its application directory, control socket and log.
 
     `app` names a file of tests/e2e/apps that becomes main.py; more settings are keyword arguments
-    (graceful_timeout="2s" becomes --graceful-timeout 2s).
+    (graceful_timeout="2s" becomes --graceful-timeout 2s). `program` runs; commands are MGR's.
     """
 
     def __init__(self, tmp_path, app="echo", target="main:app", bind="127.0.0.1:0", env=None,
-                 command_prefix=(), python="/usr/bin/python3", **settings):
+                 command_prefix=(), python="/usr/bin/python3", program=MGR, **settings):
         self.directory = tmp_path / "app"
         self.directory.mkdir(exist_ok=True)
         self.deploy(app)
@@ -84,6 +84,7 @@ class Mgr:
         self.log_path = tmp_path / "mgr.log"
         self.target = target
         self.command_prefix = list(command_prefix)
+        self.program = program
         self.settings = {"bind": bind, "python": python, "control": self.control, **settings}
         self.mark = uuid.uuid4().hex
         self.environment = {key: value for key, value in os.environ.items()
@@ -121,7 +122,7 @@ class Mgr:
 
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
-                [*self.command_prefix, MGR, *self.arguments()], cwd=self.directory,
+                [*self.command_prefix, self.program, *self.arguments()], cwd=self.directory,
                 env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 preexec_fn=die_with_the_test, **options)
         return self

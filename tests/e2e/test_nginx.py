@@ -117,6 +117,15 @@ def test_20_reloads_behind_nginx_lose_nothing(site, kind):
 
 
 @BOTH
+def test_upgrades_behind_nginx_lose_nothing(site, kind):
+    mgr, nginx = site(kind)
+    with no_loss(*loads(nginx)):
+        for number in range(2, 7):
+            assert f"generation {number} serves" in mgr.must("upgrade")
+    assert_all_answered(nginx)
+
+
+@BOTH
 def test_scaling_2_12_2_behind_nginx_loses_nothing(site, kind):
     mgr, nginx = site(kind)
     rounds = 0

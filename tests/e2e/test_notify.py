@@ -4,6 +4,7 @@ protocols as documented (sd_notify(3), sd_listen_fds(3)), and to systemd-socket-
 What systemd makes of it is in test_systemd.py.
 """
 
+import fcntl
 import os
 import shutil
 import signal
@@ -24,30 +25,50 @@ async def app(scope, receive, send):
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": " ".join(SEEN).encode()})
 """
-TAKEN = {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID",
+TAKEN = {"FDSTORE", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID",
          "LISTEN_FDNAMES"}
 
 
 class ServiceManager:
-    """The reading end of $NOTIFY_SOCKET: each message as a dictionary, with its sender."""
+    """The reading end of $NOTIFY_SOCKET: each message as a dictionary, with its sender; and the
+    descriptor store, from which a service that starts again gets everything back."""
 
     def __init__(self, address):
         self.address = address
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         self.socket.bind("\0" + address[1:] if address.startswith("@") else address)
-        self.messages, self.senders = [], set()
+        self.messages, self.senders, self.store = [], set(), {}
 
     def receive(self, seconds=20):
         self.socket.settimeout(seconds)
-        data, ancillary, flags, _ = self.socket.recvmsg(65536, socket.CMSG_SPACE(12))
+        data, ancillary, flags, _ = self.socket.recvmsg(
+            65536, socket.CMSG_SPACE(12) + socket.CMSG_SPACE(4))
         assert not flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC)
-        [(_, kind, credentials)] = ancillary
-        assert kind == socket.SCM_CREDENTIALS
-        self.senders.add(struct.unpack("iII", credentials)[0])
         message = dict(line.split("=", 1) for line in data.decode().rstrip("\n").split("\n"))
+        for _, kind, content in ancillary:
+            if kind == socket.SCM_CREDENTIALS:
+                self.senders.add(struct.unpack("iII", content)[0])
+            else:
+                assert kind == socket.SCM_RIGHTS and message["FDSTORE"] == "1"
+                self.keep(message["FDNAME"], *struct.unpack("i", content))
+        if "FDSTOREREMOVE" in message:
+            os.close(self.store.pop(message["FDNAME"]))
         self.messages.append(message)
         return message
+
+    def keep(self, name, descriptor):
+        assert 0 < len(name) <= 255 and ":" not in name and name.isascii() and name.isprintable()
+        if name in self.store:
+            assert os.path.sameopenfile(self.store[name], descriptor)
+            os.close(descriptor)
+        else:
+            self.store[name] = descriptor
+
+    def close(self):
+        for descriptor in self.store.values():
+            os.close(descriptor)
+        self.socket.close()
 
     def until(self, name, seconds=20):
         """The next message with this assignment; those before it are kept in `messages`."""
@@ -71,7 +92,7 @@ class ServiceManager:
 def manager(tmp_path):
     stand_in = ServiceManager(str(tmp_path / "notify"))
     yield stand_in
-    stand_in.socket.close()
+    stand_in.close()
 
 
 def stopped(pid):
@@ -218,7 +239,7 @@ def test_a_service_manager_that_does_not_read_holds_nothing_up(make_mgr, manager
 
 
 def test_the_application_sees_none_of_the_protocol(make_mgr, manager):
-    mgr = make_mgr(workers=1, env={"NOTIFY_SOCKET": manager.address, "WATCHDOG_USEC": "60000000",
+    mgr = make_mgr(workers=1, env={"NOTIFY_SOCKET": manager.address, "WATCHDOG_USEC": "60000000", "FDSTORE": "9",
                                    "LISTEN_FDS": "1", "LISTEN_PID": "1", "LISTEN_FDNAMES": "x"})
     mgr.deploy_text(ENVIRONMENT)
     mgr.start()
@@ -229,12 +250,23 @@ def test_the_application_sees_none_of_the_protocol(make_mgr, manager):
 # ---- descriptors
 
 
-def with_descriptor(mgr, listener):
-    """Starts it with this socket as systemd passes one: number 3, $LISTEN_FDS, $LISTEN_PID."""
-    script = ("export LISTEN_FDS=1 LISTEN_PID=$$ LISTEN_FDNAMES=http; "
-              f'exec "$@" 3<&{listener.fileno()}')
+def with_descriptors(mgr, named):
+    """Starts it with these as systemd passes them: from number 3, $LISTEN_FDS and its companions."""
+    # None may have a number that another goes to.
+    passed = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, 200) for _, descriptor in named]
+    redirections = " ".join(f"{3 + i}<&{number} {number}<&-" for i, number in enumerate(passed))
+    names = ":".join(name for name, _ in named)
+    script = (f"export LISTEN_FDS={len(named)} LISTEN_PID=$$ LISTEN_FDNAMES='{names}'; "
+              f'exec "$@" {redirections}')
     mgr.command_prefix = ["bash", "-c", script, "bash"]
-    return mgr.launch(pass_fds=(listener.fileno(),))
+    mgr.launch(pass_fds=passed)
+    for number in passed:
+        os.close(number)
+    return mgr
+
+
+def with_descriptor(mgr, listener, name="http"):
+    return with_descriptors(mgr, [(name, listener.fileno())])
 
 
 def test_a_socket_that_the_service_manager_keeps_loses_nothing_over_a_restart(make_mgr, manager):
@@ -277,3 +309,165 @@ def test_systemd_socket_activate_starts_it_with_the_first_connection(make_mgr, m
         names = set(read_response(connection).body.decode().split())
     manager.until("READY")
     assert MARK in names and not names & TAKEN
+
+
+def test_a_socket_that_is_named_admin_is_the_admin_listener(make_mgr, manager):
+    with socket.create_server(("127.0.0.1", 0)) as http, socket.create_server(("::1", 0),
+                                                                   family=socket.AF_INET6) as admin:
+        mgr = make_mgr(workers=1, bind=None, env={"NOTIFY_SOCKET": manager.address})
+        with_descriptors(mgr, [("admin", admin.fileno()), ("other", http.fileno())])
+        manager.until("READY")
+        assert [entry["address"] for entry in mgr.status()["listeners"]] == [
+            f"127.0.0.1:{http.getsockname()[1]}"]
+        with socket.create_connection(admin.getsockname()[:2]) as connection:
+            connection.sendall(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            assert read_response(connection).body == b"ok\n"
+    mgr.must("stop")
+
+
+# ---- the descriptor store
+
+
+def with_store(make_mgr, manager, **settings):
+    """A Mgr whose service manager keeps descriptors; again() starts it as after its end."""
+    return make_mgr(**{"workers": 2, "min_ready": "100ms", "bind": f"127.0.0.1:{free_port()}",
+                       "env": {"NOTIFY_SOCKET": manager.address, "FDSTORE": "64"}, **settings})
+
+
+def again(mgr, manager):
+    """systemd promises no order."""
+    manager.rest()
+    with_descriptors(mgr, sorted(manager.store.items(), reverse=True))
+    manager.until("READY")
+
+
+def names(mgr, slots, bind=None):
+    return {f"mgr-{slot}-0-{(bind or mgr.settings['bind']).replace(':', '%3A')}" for slot in range(slots)}
+
+
+def kill_everything(mgr):
+    """As systemd does once the main process is gone."""
+    mgr.process.kill()
+    mgr.wait_exit()
+    wait_for(lambda: not mgr.kill_left(), "nothing is left")
+
+
+REQUEST = b"GET /x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+
+
+def ask(mgr, count):
+    """So many connections with a request, which wait in the queues of the listening sockets."""
+    host, port = mgr.settings["bind"].split(":")
+    connections = [socket.create_connection((host, int(port)), timeout=20) for _ in range(count)]
+    for connection in connections:
+        connection.sendall(REQUEST)
+    return connections
+
+
+def stop_accepting(mgr):
+    for worker in mgr.workers():
+        os.kill(worker["pid"], signal.SIGSTOP)
+        wait_for(lambda pid=worker["pid"]: stopped(pid), "stopped")
+
+
+def assert_served(connections):
+    for connection in connections:
+        with connection:
+            assert read_response(connection).body == b"echo /x"
+
+
+@pytest.mark.parametrize("workers", [2, 1, 4])
+def test_connections_in_the_queues_are_served_after_the_supervisor_was_killed(make_mgr, manager,
+                                                                             workers):
+    """Also by fewer workers, or more, than before."""
+    mgr = with_store(make_mgr, manager)
+    with_descriptors(mgr, [])
+    manager.until("READY")
+    manager.rest()
+    assert set(manager.store) == names(mgr, 2)
+    stop_accepting(mgr)
+    queued = ask(mgr, 40)
+    kill_everything(mgr)
+    queued += ask(mgr, 20)
+    mgr.settings["workers"] = workers
+    again(mgr, manager)
+    assert_served(queued)
+    assert len(mgr.status()["listeners"]) == 1
+    if workers > 1:  # the steering is that of before: each worker gets its share
+        assert_served(ask(mgr, 100))
+        assert all(worker["requests"] > 0 for worker in mgr.workers())
+    mgr.must("scale", 3)
+    assert_served(ask(mgr, 50))
+    mgr.must("scale", 1)
+    assert_served(ask(mgr, 50))
+    manager.rest()
+    assert set(manager.store) == names(mgr, max(3, workers))
+
+
+def test_a_restart_refuses_no_connection(make_mgr, manager):
+    mgr = with_store(make_mgr, manager)
+    with_descriptors(mgr, [])
+    manager.until("READY")
+    with no_loss(Load(connect=mgr.settings["bind"], rate=100)):
+        for _ in range(3):
+            mgr.process.terminate()
+            assert mgr.wait_exit() == 0
+            again(mgr, manager)
+
+
+def test_what_bind_does_not_name_any_more_is_taken_from_the_store(make_mgr, manager):
+    mgr = with_store(make_mgr, manager)
+    with_descriptors(mgr, [])
+    manager.until("READY")
+    manager.rest()
+    before = mgr.settings["bind"]
+    mgr.process.terminate()
+    mgr.wait_exit()
+    mgr.settings["bind"] = f"127.0.0.1:{free_port()}"
+    again(mgr, manager)
+    manager.rest()
+    assert set(manager.store) == names(mgr, 2)
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(before.split(":"))
+
+
+def test_nothing_is_given_to_a_service_manager_that_keeps_nothing(make_mgr, manager):
+    mgr = with_store(make_mgr, manager, env={"NOTIFY_SOCKET": manager.address})
+    mgr.launch()
+    manager.until("READY")
+    manager.rest()
+    assert not [message for message in manager.messages if "FDNAME" in message]
+
+
+def test_a_store_that_is_too_small_gets_what_fits_and_the_log_says_so(make_mgr, manager):
+    mgr = with_store(make_mgr, manager, workers=4,
+                     env={"NOTIFY_SOCKET": manager.address, "FDSTORE": "3"})
+    with_descriptors(mgr, [])
+    manager.until("READY")
+    manager.rest()
+    assert set(manager.store) == names(mgr, 3)
+    assert mgr.log.count("keeps no more than 3 descriptors (FileDescriptorStoreMax)") == 1
+    kill_everything(mgr)
+    again(mgr, manager)
+    assert_served(ask(mgr, 100))
+
+
+# ---- upgrades
+
+
+def test_an_upgrade_is_a_reload_of_the_same_process(make_mgr, manager):
+    mgr = with_store(make_mgr, manager, env={"NOTIFY_SOCKET": manager.address, "FDSTORE": "64",
+                                             "WATCHDOG_USEC": "1000000"})
+    mgr.launch()
+    manager.until("READY")
+    mgr.must("upgrade")
+    manager.until("RELOADING")
+    ready = manager.until("READY")
+    assert ready == {"READY": "1", "MAINPID": str(mgr.pid), "STATUS": "2 workers, generation 2"}
+    manager.until("WATCHDOG")
+    assert manager.senders == {mgr.pid}
+    assert set(manager.store) == names(mgr, 2)
+    kept = [message for message in manager.messages if "FDSTORE" in message]
+    mgr.must("scale", 3)
+    manager.until("FDSTORE")
+    assert len(kept) == 2 and set(manager.store) == names(mgr, 3)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import socket
 import threading
@@ -14,6 +15,7 @@ from mgr_harness import APPS, Load, no_loss, read_response, wait_for
 from systemd_harness import Booted, Instance
 
 ECHO = (APPS / "echo.py").read_text()
+OTHER_MGR = Path(os.environ["BUILD_DIR"]) / "tests/e2e/upgrade/next"
 
 # Says in which process what happened, and takes its time to start.
 TALKING = """
@@ -315,7 +317,7 @@ def test_an_unprivileged_service_has_a_low_port_and_its_children_have_no_capabil
         names = {entry.split(b"=")[0] for entry in entries}
         assert b"RUNTIME_DIRECTORY" in names
         assert not names & {b"NOTIFY_SOCKET", b"WATCHDOG_USEC", b"WATCHDOG_PID", b"LISTEN_FDS",
-                            b"LISTEN_PID", b"LISTEN_FDNAMES"}
+                            b"LISTEN_PID", b"LISTEN_FDNAMES", b"FDSTORE"}
 
 
 def test_a_low_port_without_the_capability_is_refused_with_its_reason(make_instance):
@@ -358,6 +360,60 @@ def test_the_socket_unit_as_it_is_makes_a_unix_socket(make_instance):
         connection.connect(inside)
         connection.sendall(b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n")
         assert read_response(connection).body == b"echo /x"
+
+
+# ---- the descriptor store
+
+
+def test_connections_in_the_queues_are_served_after_the_supervisor_was_killed(shop):
+    wait_for(lambda: shop.show("NFileDescriptorStore") == "2", "a socket for each slot is kept")
+    for pid in shop.children():
+        os.kill(pid, signal.SIGSTOP)
+    connections = [socket.create_connection(("127.0.0.1", shop.port), timeout=30) for _ in range(30)]
+    for connection in connections:
+        connection.sendall(b"GET /x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    before = shop.show("MainPID")
+    os.kill(shop.outside(int(before)), signal.SIGKILL)
+    for connection in connections:
+        with connection:
+            assert read_response(connection).body == b"echo /x"
+    assert shop.show("MainPID") not in (before, "0")
+    assert shop.show("NFileDescriptorStore") == "2"
+
+
+def test_a_restart_refuses_no_connection_and_a_stop_empties_the_store(shop):
+    with no_loss(Load(connect=shop.address, rate=100)):
+        shop.systemctl("restart")
+    shop.systemctl("stop")
+    wait_for(lambda: shop.show("NFileDescriptorStore") == "0", "nothing is kept")
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", shop.port))
+    shop.systemctl("start")
+    assert get(shop, "/x") == b"echo /x"
+
+
+# ---- upgrades
+
+
+def test_an_upgrade_under_load_keeps_the_main_process_and_loses_nothing(shop):
+    installed = shop.system.path("/usr/local/bin/mgr")
+    before, kept = shop.show("MainPID"), installed.read_bytes()
+    try:
+        new = installed.with_name("mgr.new")
+        shutil.copy(OTHER_MGR, new)
+        new.rename(installed)
+        with no_loss(Load(connect=shop.address, rate=100)):
+            said = shop.mgr("upgrade").stdout
+        assert said.startswith("mgr 9.9.9 is in the place of ")
+        assert shop.status()["version"] == "9.9.9"
+        assert (shop.show("MainPID"), shop.show("ActiveState")) == (before, "active")
+        shop.systemctl("reload")
+        assert shop.show("StatusText") == "2 workers, generation 3"
+    finally:
+        shop.systemctl("stop")
+        installed.unlink()
+        installed.write_bytes(kept)
+        installed.chmod(0o755)
 
 
 # ---- several

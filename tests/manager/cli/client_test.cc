@@ -65,6 +65,12 @@ TEST_F(Client, sends_the_slots_of_a_restart) {
   EXPECT_EQ(body(), "{}");
 }
 
+TEST_F(Client, upgrade_is_a_change_like_others) {
+  EXPECT_EQ(ask({.verb = Verb::upgrade}, http(200, kJson, R"({"message": "replaced"})")), 0);
+  EXPECT_EQ(out_.str(), "replaced\n");
+  EXPECT_EQ(request_line(), "POST /v1/upgrade HTTP/1.1");
+}
+
 TEST_F(Client, prints_the_whole_detail_of_a_problem) {
   EXPECT_EQ(
       ask({.verb = Verb::reload},

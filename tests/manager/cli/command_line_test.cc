@@ -157,7 +157,7 @@ TEST(CommandLine, import_takes_a_file_or_words_that_are_not_its_own) {
 TEST(CommandLine, helps_everywhere) {
   const std::string top = help({"--help"});
   for (const char* verb : {"run", "check", "config", "status", "metrics", "ready", "scale",
-                           "reload", "restart", "stop", "import", "version"}) {
+                           "reload", "restart", "stop", "upgrade", "import", "version"}) {
     EXPECT_NE(top.find(verb), std::string::npos) << verb;
     EXPECT_NE(help({verb, "--help"}).find(verb), std::string::npos) << verb;
   }

@@ -52,6 +52,22 @@ TEST_F(Commands, run_and_check_get_the_settings_and_give_the_exit_status) {
   EXPECT_EQ(calls.check_app, "other:app");
 }
 
+TEST_F(Commands, one_that_goes_on_from_a_state_needs_no_valid_settings) {
+  const std::string file = directory_.write("x.yaml", "app: main:app\nworkers: many\n");
+  std::string resumed;
+  const Programs programs{fake_run, fake_check, [&](SettingsLoader loader) {
+                            resumed = loader.file();
+                            return 17;
+                          }};
+  const auto run = [&](std::vector<std::string> arguments) {
+    return run_command_line(std::move(arguments), programs, places_, {out_, err_});
+  };
+  EXPECT_EQ(run({"run", "-c", file}), 17);
+  EXPECT_EQ(resumed, file);
+  EXPECT_EQ(calls.run_app, "");
+  EXPECT_EQ(run({"run", "--no-such-flag"}), kUsageError);
+}
+
 TEST_F(Commands, a_bad_value_is_bad_configuration_from_every_source) {
   EXPECT_EQ(mgr({"run", "main:app", "--workers", "many"}), kBadConfiguration);
   EXPECT_EQ(err_.str(), "--workers: 'many' is no whole number; allowed: auto or 1 to 512\n");
@@ -114,7 +130,7 @@ TEST_F(Commands, help_goes_to_standard_output_and_usage_errors_do_not) {
 TEST_F(Commands, clients_without_a_supervisor_fail_with_one_line) {
   places_.proc_net_unix = "/dev/null";
   places_.control.run_directory = places_.control.tmp_directory = directory_.path();
-  for (const char* verb : {"status", "metrics", "ready", "reload", "restart", "stop"}) {
+  for (const char* verb : {"status", "metrics", "ready", "reload", "restart", "stop", "upgrade"}) {
     EXPECT_EQ(mgr({verb}), kFailed) << verb;
     EXPECT_EQ(err_.str(), "no supervisor runs\n") << verb;
   }

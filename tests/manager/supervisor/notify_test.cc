@@ -4,9 +4,11 @@
 #include <poll.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cstdlib>
+#include <cstring>
 
 #include "common/ipc/channel.h"
 #include "tests/fakes/temporary_directory.h"
@@ -196,6 +198,105 @@ TEST_F(NotifyEnvironment, a_watchdog_of_another_process_or_no_number_is_none) {
   EXPECT_EQ(taken("/run/x", "30000000", "1").watchdog.count(), 0);
   EXPECT_EQ(taken("/run/x", "often", "").watchdog.count(), 0);
   EXPECT_EQ(taken("/run/x", "-5", "").watchdog.count(), 0);
+}
+
+// ---- the descriptor store
+
+class StoreTest : public NotifierTest {
+ protected:
+  // The next message, and the inode of what came with it.
+  static std::pair<std::string, ino_t> receive(int socket) {
+    char text[512];
+    iovec part{text, sizeof text};
+    msghdr header{};
+    header.msg_iov = &part;
+    header.msg_iovlen = 1;
+    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
+    header.msg_control = control;
+    header.msg_controllen = sizeof control;
+    const ssize_t n = ::recvmsg(socket, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    if (n < 0) return {"", 0};
+    ino_t inode = 0;
+    if (const cmsghdr* rights = CMSG_FIRSTHDR(&header)) {
+      int fd = -1;
+      std::memcpy(&fd, CMSG_DATA(rights), sizeof fd);
+      inode = inode_of(fd);
+      ::close(fd);
+    }
+    return {std::string(text, static_cast<std::size_t>(n)), inode};
+  }
+  static ino_t inode_of(int fd) {
+    struct stat info {};
+    EXPECT_EQ(::fstat(fd, &info), 0);
+    return info.st_ino;
+  }
+
+  StoreTest() : socket_(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)) {
+    const auto target = net::make_unix_address(address()).value();
+    EXPECT_EQ(::bind(socket_.get(), target.get(), target.length), 0);
+  }
+
+  UniqueFd socket_;
+};
+
+TEST_F(StoreTest, gets_each_descriptor_once_by_its_name) {
+  Notifier notifier(loop_, {.socket = address(), .store = 2}, log_);
+  notifier.keep("mgr-0-0-a", log_file_.get());
+  EXPECT_EQ(
+      receive(socket_.get()),
+      std::pair(std::string("FDSTORE=1\nFDPOLL=0\nFDNAME=mgr-0-0-a\n"), inode_of(log_file_.get())));
+  notifier.keep("mgr-0-0-a", log_file_.get());
+  EXPECT_EQ(receive(socket_.get()).first, "");
+  notifier.forget("mgr-0-0-a");
+  EXPECT_EQ(receive(socket_.get()).first, "FDSTOREREMOVE=1\nFDNAME=mgr-0-0-a\n");
+  notifier.keep("mgr-0-0-a", log_file_.get());
+  EXPECT_NE(receive(socket_.get()).second, ino_t{0});
+}
+
+TEST_F(StoreTest, that_is_full_gets_no_more_and_is_named_once) {
+  Notifier notifier(loop_, {.socket = address(), .store = 1}, log_);
+  for (const char* name : {"a", "b", "c"}) notifier.keep(name, log_file_.get());
+  EXPECT_NE(receive(socket_.get()).first, "");
+  EXPECT_EQ(receive(socket_.get()).first, "");
+  EXPECT_EQ(logged().find("keeps no more than 1 descriptors"),
+            logged().rfind("keeps no more than 1 descriptors"));
+  EXPECT_NE(logged().find("FileDescriptorStoreMax"), std::string::npos);
+}
+
+TEST_F(StoreTest, that_is_none_is_not_spoken_to) {
+  Notifier notifier(loop_, {.socket = address()}, log_);
+  notifier.keep("a", log_file_.get());
+  notifier.forget("a");
+  EXPECT_EQ(receive(socket_.get()).first, "");
+  EXPECT_EQ(logged(), "");
+}
+
+TEST_F(StoreTest, loses_nothing_while_nobody_reads) {
+  Notifier notifier(loop_, {.socket = address(), .store = 500}, log_);
+  Timer turning(loop_, [] {});
+  turning.start_repeating(Millis(1));
+  for (int i = 0; i < 100; ++i) {
+    notifier.keep("name" + std::to_string(i), log_file_.get());
+    notifier.tell({State::ready, std::to_string(i)});
+  }
+  int kept = 0;
+  for (int i = 0; i < 5000 && kept < 100; ++i) {
+    const auto [text, inode] = receive(socket_.get());
+    if (inode != 0) ++kept;
+    if (text.empty()) {
+      ::usleep(1000);
+      loop_.run_nowait();
+    }
+  }
+  EXPECT_EQ(kept, 100);
+}
+
+TEST(NotifyOptionsTest, the_size_of_the_store_is_taken_from_the_environment) {
+  ::setenv("FDSTORE", "12", 1);
+  EXPECT_EQ(NotifyOptions::take_from_environment().store, 12);
+  EXPECT_EQ(std::getenv("FDSTORE"), nullptr);
+  ::setenv("FDSTORE", "many", 1);
+  EXPECT_EQ(NotifyOptions::take_from_environment().store, 0);
 }
 
 // What a life cycle is told as.
