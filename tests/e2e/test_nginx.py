@@ -14,6 +14,7 @@ import pytest
 from mgr_harness import MGR, Load, no_loss, read_response, wait_for
 from nginx_harness import DEPLOY, NGINX, Nginx, setting_of
 from test_crash import settled, stop_and_kill
+from test_upgrade import NEXT, OURS, installed, replace
 
 pytestmark = pytest.mark.skipif(NGINX is None, reason="nginx is not installed")
 BOTH = pytest.mark.parametrize("kind", ["tcp", "unix"])
@@ -117,11 +118,14 @@ def test_20_reloads_behind_nginx_lose_nothing(site, kind):
 
 
 @BOTH
-def test_upgrades_behind_nginx_lose_nothing(site, kind):
-    mgr, nginx = site(kind)
+def test_upgrades_behind_nginx_lose_nothing(site, kind, tmp_path):
+    program = installed(tmp_path / "prefix")
+    mgr, nginx = site(kind, program=program)
     with no_loss(*loads(nginx)):
-        for number in range(2, 7):
+        for number, (build, version) in enumerate([(NEXT, "9.9.9"), (OURS, ""), (NEXT, "9.9.9")], 2):
+            replace(mgr, build)
             assert f"generation {number} serves" in mgr.must("upgrade")
+            assert mgr.status()["version"].startswith(version)
     assert_all_answered(nginx)
 
 

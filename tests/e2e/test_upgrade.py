@@ -23,13 +23,16 @@ SLOW = {"NEXT_MGR": "slow"}
 def make_installed(make_mgr, tmp_path):
     """make_installed("echo", workers=2, …): a Mgr whose program is a copy, so that it can be replaced."""
     def make(app="echo", **settings):
-        prefix = tmp_path / "prefix"
-        (prefix / "bin").mkdir(parents=True)
-        (prefix / "libexec").symlink_to(OURS.resolve().parent.parent / "libexec")
-        put(OURS, prefix / "bin/mgr")
-        return make_mgr(app, program=prefix / "bin/mgr",
+        return make_mgr(app, program=installed(tmp_path / "prefix"),
                         **{"workers": 2, "min_ready": "100ms", **settings})
     return make
+
+
+def installed(prefix):
+    (prefix / "bin").mkdir(parents=True)
+    (prefix / "libexec").symlink_to(OURS.resolve().parent.parent / "libexec")
+    put(OURS, prefix / "bin/mgr")
+    return prefix / "bin/mgr"
 
 
 def put(program, path):
