@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -76,6 +77,13 @@ def descriptors(mgr):
     return seen[-1]
 
 
+def passing_an_exec(mgr):
+    """Numbers of the supervisor's descriptors that a program which it executes would get."""
+    flags = {int(info.name): int(re.search(r"^flags:\s+(\d+)", info.read_text(), re.MULTILINE)[1], 8)
+             for info in Path(f"/proc/{mgr.pid}/fdinfo").iterdir()}
+    return [number for number, flag in flags.items() if number > 2 and not flag & os.O_CLOEXEC]
+
+
 def settled(mgr):
     wait_for(lambda: not mgr.status_now()["leaving"], "nobody is leaving")
 
@@ -91,6 +99,7 @@ def assert_goes_on_as_before(mgr, before):
     mgr.must("reload")
     mgr.must("scale", "+1")
     assert mgr.get("/x") == (200, b"echo /x")
+    assert passing_an_exec(mgr) == []
 
 
 # ---- another build
@@ -131,6 +140,7 @@ def test_ten_upgrades_in_a_row_lose_nothing_and_leave_nothing_open(make_installe
     settled(mgr)
     assert descriptors(mgr) == before
     assert mgr.status()["generation"] == 12
+    assert passing_an_exec(mgr) == []
 
 
 def test_requests_that_take_long_are_finished(make_installed):
@@ -177,6 +187,19 @@ def test_usr2_upgrades(make_installed):
     mgr.process.send_signal(signal.SIGUSR2)
     wait_for(lambda: "upgrade finished: mgr 9.9.9 is in the place of" in mgr.log, "upgraded")
     mgr.process.send_signal(signal.SIGTERM)
+    assert mgr.wait_exit() == 0
+
+
+def test_process_1_of_a_container_can_be_upgraded(make_installed):
+    prefix = ["unshare", "--fork", "--pid", "--mount-proc", "--kill-child"]
+    if subprocess.run([*prefix, "true"], capture_output=True).returncode != 0:
+        pytest.skip("no namespaces can be made here")
+    mgr = make_installed(command_prefix=prefix).start()
+    replace(mgr, NEXT)
+    with no_loss(*loads(mgr)):
+        mgr.must("upgrade")
+    assert (mgr.status()["pid"], mgr.status()["version"]) == (1, "9.9.9")
+    mgr.must("stop")
     assert mgr.wait_exit() == 0
 
 
@@ -318,6 +341,20 @@ def test_a_program_that_fails_once_it_is_executed_gives_the_process_back(make_in
     assert_goes_on_as_before(mgr, before)
     mgr.must("stop")
     assert mgr.wait_exit() == 0
+
+
+def test_an_execution_that_fails_after_the_trial_changes_nothing(make_installed):
+    mgr = make_installed(env=SLOW).start()
+    before, opened = mgr.status(), descriptors(mgr)
+    replace(mgr, NEXT)
+    with no_loss(*loads(mgr)):
+        upgrade = begin_upgrade(mgr)
+        mgr.program.chmod(0o644)
+        _, error = upgrade.communicate(timeout=30)
+    assert upgrade.returncode == 1
+    assert error == f"refused: {mgr.program}: Permission denied; mgr {before['version']} goes on\n"
+    assert descriptors(mgr) == opened
+    assert_goes_on_as_before(mgr, before)
 
 
 def test_one_that_was_given_its_process_back_can_be_upgraded_later(make_installed):
