@@ -113,6 +113,13 @@ std::vector<Setting> worker_settings() {
            "unless loading left threads or sockets open."},
           &Settings::preload,
           {{"auto", PreloadMode::automatic}, {"on", PreloadMode::on}, {"off", PreloadMode::off}}),
+      duration_setting({"timeout", g,
+                        "How long a worker's loop may be blocked by one callback (such as an "
+                        "`async` handler that never waits, or a WSGI request with `threads: 1`): "
+                        "then its stack is logged, another takes its place, and it is killed; a "
+                        "warning with its stack comes at half of it. Waiting for a CPU does not "
+                        "count; 0: off."},
+                       &Settings::timeout, kFromZero),
       duration_setting({"boot_timeout", g, "Time for loading, start-up and becoming ready."},
                        &Settings::boot_timeout, kAboveZero),
       duration_setting({"min_ready", g,

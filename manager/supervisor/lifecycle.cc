@@ -290,17 +290,24 @@ void Lifecycle::promote(Slot& slot) {
   }
 }
 
-// Each socket is served by its slot's worker; where there is none, by a neighbour. Sockets are
-// given before they are taken, so that each is always watched by somebody.
+// Each socket is served by its slot's worker; where there is none, or it is stuck, by a neighbour.
+// Sockets are given before they are taken, so that each is always watched by somebody.
 void Lifecycle::assign_sockets() {
   if (!listening_ || phase_ == Phase::stopping) return;
   std::vector<Worker*> serving_workers;
+  std::vector<Worker*> able;  // to come to new connections; where none is, all
   std::vector<int> active;
   for (const auto& slot : slots_) {
     Worker* worker = find(slot.current);
     if (slot.index >= target_ || !worker || worker->state != WorkerState::serving) continue;
     serving_workers.push_back(worker);
+    if (worker->stuck) continue;
+    able.push_back(worker);
     active.push_back(slot.index);
+  }
+  if (able.empty()) {
+    able = serving_workers;
+    for (const Worker* worker : able) active.push_back(worker->slot);
   }
   std::map<WorkerId, std::set<SocketId>> wanted;
   for (const auto& socket : world_.sockets()) {
@@ -310,10 +317,9 @@ void Lifecycle::assign_sockets() {
       continue;
     }
     const auto own = std::find(active.begin(), active.end(), socket.slot);
-    const auto index = own != active.end()
-                           ? static_cast<std::size_t>(own - active.begin())
-                           : static_cast<std::size_t>(socket.slot) % serving_workers.size();
-    wanted[serving_workers[index]->id].insert(socket.id);
+    const auto index = own != active.end() ? static_cast<std::size_t>(own - active.begin())
+                                           : static_cast<std::size_t>(socket.slot) % able.size();
+    wanted[able[index]->id].insert(socket.id);
   }
   for (Worker* worker : serving_workers) {
     std::vector<SocketId> more;
@@ -330,7 +336,8 @@ void Lifecycle::assign_sockets() {
     active_slots_ = active;
     world_.set_active_slots(active);
   }
-  for (Worker* worker : serving_workers) {
+  // One that is stuck keeps what it has, for when it turns again.
+  for (Worker* worker : able) {
     ipc::Release release;
     for (auto it = worker->sockets.begin(); it != worker->sockets.end();) {
       if (wanted[worker->id].contains(*it)) {
@@ -373,6 +380,7 @@ void Lifecycle::arm() {
   }
   at(next_look_at_usage());
   world_.wake_at(when);
+  world_.look_every(look_period());
 }
 
 }  // namespace mgr::manager

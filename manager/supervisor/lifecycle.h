@@ -15,6 +15,7 @@
 #include "common/settings/cpus.h"
 #include "common/settings/settings.h"
 #include "manager/supervisor/backoff.h"
+#include "manager/supervisor/hangs.h"
 #include "manager/supervisor/recycling.h"
 #include "manager/supervisor/restarts.h"
 #include "manager/supervisor/times.h"
@@ -95,6 +96,10 @@ struct Worker {
   std::optional<RestartReason> killed_for = {};   // by us, because its time was over
   RecycleLimits limits = {};
   std::optional<RecycleDue> recycle = {};  // a limit is reached: to be replaced
+  LoopWatch loop = {};
+  Hang hang = {};
+  bool stopped = false;  // by a signal (SIGSTOP)
+  bool stuck = false;    // can't come to its connections: others take them
 };
 
 // A place for a worker. `wanted_epoch` and `wanted_generation` say which load should serve it; a
@@ -113,14 +118,16 @@ struct Slot {
 };
 
 // What an active slot shows to people.
-enum class SlotState { starting, ready, backoff };
-inline constexpr std::size_t kSlotStates = 3;
+enum class SlotState { starting, ready, hung, backoff };
+inline constexpr std::size_t kSlotStates = 4;
 std::string_view to_string(SlotState state);
 
 std::string_view to_string(Mold::State state);
 
 // It was told to leave, or stands back for its successor.
 bool is_leaving(const Worker& worker);
+// It serves nothing: half of `timeout` is over, or it was stopped by a signal.
+bool hangs(const Worker& worker);
 
 enum class Phase { starting, running, draining, stopping };
 
@@ -146,6 +153,10 @@ class Lifecycle {
   // `status` as waitpid() gives it. False: the pid is not (yet) in the book.
   bool on_exit(pid_t pid, int status);
   void on_time();
+  // At the pace of World::look_every().
+  void on_look();
+  // A process was stopped by a signal, or goes on. False: it is no worker.
+  bool on_stopped(pid_t pid, bool stopped);
 
   // ---- changes; `done` is called once, perhaps at once
   // `prepare` makes the new settings when the reload's turn has come, so that it reads the file
@@ -300,6 +311,19 @@ class Lifecycle {
   void begin_recycling();
   void recycle(Worker& worker, RecycleDue due);
   Millis next_look_at_usage() const;
+
+  // hangs.cc
+  Millis look_period() const;
+  bool turns_again(Worker& worker);
+  bool escalate(Worker& worker);
+  void warn(Worker& worker, Millis timeout);
+  void judge(Worker& worker, Millis timeout);
+  bool end_hung(Worker& worker);
+  void abort_worker(Worker& worker);
+  void log_stack(LogLevel level, const std::string& what, const Result<std::string>& stack);
+  bool look_at_queues();
+  bool has_queue(const Worker& worker);
+  void wake_for_shared_queues();
 
   // stopping.cc
   void fail_start(const Failure& failure);

@@ -64,7 +64,7 @@ int queued_on_unix(int fd) {
 }
 
 // The kernel's number for a queue: for a listening TCP socket, tcpi_unacked is its length.
-int queued_on(int fd, int family) {
+int queue_length(int fd, int family) {
   if (family == AF_UNIX) return queued_on_unix(fd);
   tcp_info info{};
   socklen_t length = sizeof info;
@@ -344,12 +344,18 @@ bool Listeners::shared(SocketId id) const {
   return addresses_[socket->address].shared;
 }
 
+int Listeners::queued_on(SocketId id) const {
+  const Socket* socket = find(id);
+  if (!socket || !listening_) return -1;
+  return queue_length(socket->fd.get(), addresses_[socket->address].family);
+}
+
 std::vector<Listeners::State> Listeners::states() const {
   std::vector<State> states;
   for (const auto& address : addresses_) {
     int queued = 0;
     for (const std::size_t index : address.sockets) {
-      const int length = listening_ ? queued_on(sockets_[index].fd.get(), address.family) : 0;
+      const int length = listening_ ? queue_length(sockets_[index].fd.get(), address.family) : 0;
       queued = length < 0 ? -1 : queued + length;
       if (queued < 0) break;
     }

@@ -66,6 +66,8 @@ class Listeners {
   int fd(SocketId id) const;
   const std::string& address(SocketId id) const;
   bool shared(SocketId id) const;
+  // Connections in its queue that no worker has accepted yet; -1: unknown.
+  int queued_on(SocketId id) const;
 
   struct State {
     std::string address;  // as clients reach it: with the real port

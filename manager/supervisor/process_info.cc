@@ -13,6 +13,8 @@ namespace {
 
 // Of /proc/PID/stat, behind the name in parentheses: field 22 of proc(5), starttime in ticks.
 constexpr int kFieldsBeforeStart = 19;
+// Between the state and utime.
+constexpr int kFieldsBeforeTicks = 10;
 
 std::optional<double> boot_time() {
   std::ifstream file("/proc/stat");
@@ -26,17 +28,45 @@ std::optional<double> boot_time() {
   return {};
 }
 
-// /proc/PID/stat from the third field on: the name before may hold spaces and parentheses.
-std::string stat_behind_name(pid_t pid) {
-  std::ifstream stat("/proc/" + std::to_string(pid) + "/stat");
+// A stat file from the third field on: the name before may hold spaces and parentheses.
+std::string stat_behind_name(const std::string& directory) {
+  std::ifstream stat(directory + "/stat");
   std::string text;
   std::getline(stat, text);
   const std::size_t name_end = text.rfind(')');
   return name_end == std::string::npos ? std::string() : text.substr(name_end + 1);
 }
 
+std::string of_process(pid_t pid) {
+  return "/proc/" + std::to_string(pid);
+}
+
 std::string of_thread(pid_t pid, pid_t thread) {
-  return "/proc/" + std::to_string(pid) + "/task/" + std::to_string(thread);
+  return of_process(pid) + "/task/" + std::to_string(thread);
+}
+
+std::optional<ThreadUse> thread_use(pid_t pid, pid_t thread) {
+  using std::chrono::duration_cast, std::chrono::nanoseconds;
+  const std::string directory = of_thread(pid, thread);
+  ThreadUse use;
+  use.thread = thread;
+  std::istringstream fields(stat_behind_name(directory));
+  if (!(fields >> use.state)) return {};
+  std::ifstream schedule(directory + "/schedstat");
+  std::int64_t ran = 0;
+  std::int64_t waited = 0;
+  if (schedule >> ran >> waited && ran > 0) {
+    use.ran = duration_cast<Millis>(nanoseconds(ran));
+    use.waited = duration_cast<Millis>(nanoseconds(waited));
+    return use;
+  }
+  // A kernel that does not account for it: ticks of user and system time, fields 14 and 15.
+  std::string field;
+  for (int i = 0; i < kFieldsBeforeTicks; ++i) fields >> field;
+  std::int64_t user = 0;
+  std::int64_t system = 0;
+  if (fields >> user >> system) use.ran = Millis((user + system) * 1000 / ::sysconf(_SC_CLK_TCK));
+  return use;
 }
 
 }  // namespace
@@ -62,7 +92,7 @@ std::optional<std::uint64_t> unique_bytes(pid_t pid) {
 
 std::optional<double> start_time(pid_t pid) {
   const auto booted = boot_time();
-  std::istringstream fields(stat_behind_name(pid));
+  std::istringstream fields(stat_behind_name(of_process(pid)));
   if (!booted) return {};
   std::string field;
   for (int i = 0; i < kFieldsBeforeStart; ++i) fields >> field;
@@ -72,7 +102,7 @@ std::optional<double> start_time(pid_t pid) {
 }
 
 std::optional<char> process_state(pid_t pid) {
-  std::istringstream fields(stat_behind_name(pid));
+  std::istringstream fields(stat_behind_name(of_process(pid)));
   char state = 0;
   if (!(fields >> state)) return {};
   return state;
@@ -105,6 +135,16 @@ std::vector<pid_t> threads_of(pid_t pid) {
       threads.push_back(thread);
   }
   return threads;
+}
+
+std::vector<ThreadUse> thread_uses(pid_t pid) {
+  std::vector<ThreadUse> uses;
+  if (const auto main = thread_use(pid, pid)) uses.push_back(*main);
+  for (const pid_t thread : threads_of(pid)) {
+    if (thread == pid) continue;
+    if (const auto use = thread_use(pid, thread)) uses.push_back(*use);
+  }
+  return uses;
 }
 
 std::string thread_name(pid_t pid, pid_t thread) {

@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "manager/supervisor/hangs.h"
+
 namespace mgr::manager {
 
 // What /proc tells of a process; nothing where it can't be read, as when the process has ended.
@@ -26,6 +28,8 @@ struct SignalMasks {
 };
 std::optional<SignalMasks> signal_masks(pid_t pid, pid_t thread);
 std::vector<pid_t> threads_of(pid_t pid);
+// Of all of its threads, the main one first.
+std::vector<ThreadUse> thread_uses(pid_t pid);
 // Empty where it can't be read.
 std::string thread_name(pid_t pid, pid_t thread);
 

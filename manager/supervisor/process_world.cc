@@ -115,6 +115,7 @@ ProcessWorld::ProcessWorld(EventLoop& loop, Log& log, Listeners& listeners,
       scoreboard_(std::move(scoreboard)),
       options_(std::move(options)),
       timer_(loop, [this] { events_.time(); }),
+      looks_(loop, [this] { look(); }),
       stacks_(loop) {
   for (int i = ipc::kScoreboardRecords - 1; i >= 0; --i) free_records_.push_back(i);
 }
@@ -126,14 +127,42 @@ std::chrono::milliseconds ProcessWorld::now() {
 void ProcessWorld::wake_at(std::chrono::milliseconds when) {
   if (when == std::chrono::milliseconds::max()) {
     timer_.stop();
-    clock_.expect(when);
-    return;
+    wake_ = when;
+    return expect();
   }
   const auto raw = raw_now();
   const auto delay = std::max(clock_.to_raw(when) - raw, std::chrono::milliseconds(0));
   loop_.update_now();
   timer_.start(delay);
-  clock_.expect(raw + delay);
+  wake_ = raw + delay;
+  expect();
+}
+
+void ProcessWorld::look_every(std::chrono::milliseconds period) {
+  if (period == look_period_) return;
+  look_period_ = period;
+  if (period.count() == 0) {
+    looks_.stop();
+    next_look_ = std::chrono::milliseconds::max();
+  } else {
+    loop_.update_now();
+    looks_.start(period);
+    next_look_ = raw_now() + period;
+  }
+  expect();
+}
+
+// The clock sees how late this is before it is told what comes next.
+void ProcessWorld::look() {
+  now();
+  looks_.start(look_period_);
+  next_look_ = raw_now() + look_period_;
+  expect();
+  events_.look();
+}
+
+void ProcessWorld::expect() {
+  clock_.expect(std::min(wake_, next_look_));
 }
 
 Result<pid_t> ProcessWorld::start_mold(MoldId mold, const ipc::MoldOrder& order) {
@@ -250,6 +279,22 @@ void ProcessWorld::return_record(int record) {
 
 std::uint64_t ProcessWorld::requests_of(int record) {
   return ipc::requests(scoreboard_.record(record));
+}
+
+LoopSight ProcessWorld::loop_of(int record) {
+  const std::uint64_t now = ipc::monotonic_ns();
+  const std::uint64_t since =
+      scoreboard_.record(record).running_since_ns.load(std::memory_order_relaxed);
+  if (since == 0 || since > now) return {};
+  return {since, std::chrono::milliseconds((now - since) / 1'000'000)};
+}
+
+void ProcessWorld::take_stack(WorkerId worker, pid_t pid,
+                              std::function<void(const Result<std::string>&)> done) {
+  stacks_.take(worker, pid, [done = std::move(done)](const Result<Stacks::Stack>& stack) {
+    if (!stack) return done(stack.error());
+    done(stack->note.empty() ? stack->text : "note: " + stack->note + "\n" + stack->text);
+  });
 }
 
 std::uint64_t ProcessWorld::resident_bytes_of(pid_t pid) {

@@ -14,6 +14,7 @@
 #include "common/loop/event_loop.h"
 #include "manager/supervisor/active_clock.h"
 #include "manager/supervisor/listeners.h"
+#include "manager/supervisor/process_info.h"
 #include "manager/supervisor/stacks.h"
 #include "manager/supervisor/totals.h"
 #include "manager/supervisor/world.h"
@@ -68,6 +69,7 @@ class ProcessWorld final : public World {
     std::function<void(WorkerId, const ipc::WorkerMessage&, std::string)> worker_message;
     std::function<void(WorkerId)> worker_channel_closed;
     std::function<void()> time;
+    std::function<void()> look;
     std::function<void(int)> leave;
   };
 
@@ -85,6 +87,7 @@ class ProcessWorld final : public World {
 
   std::chrono::milliseconds now() override;
   void wake_at(std::chrono::milliseconds when) override;
+  void look_every(std::chrono::milliseconds period) override;
   Result<pid_t> start_mold(MoldId mold, const ipc::MoldOrder& order) override;
   void release_mold(MoldId mold) override;
   Result<void> fork_worker(MoldId mold, const ipc::Fork& order) override;
@@ -98,10 +101,15 @@ class ProcessWorld final : public World {
   Result<void> ensure_slots(int count) override { return listeners_.ensure_slots(count); }
   Result<void> start_listening() override { return listeners_.start(); }
   void set_active_slots(const std::vector<int>& slots) override { listeners_.set_active(slots); }
+  int queued_on(SocketId socket) override { return listeners_.queued_on(socket); }
   void stop_listening() override { listeners_.close(); }
   int take_record() override;
   void return_record(int record) override;
   std::uint64_t requests_of(int record) override;
+  LoopSight loop_of(int record) override;
+  std::vector<ThreadUse> thread_uses_of(pid_t pid) override { return thread_uses(pid); }
+  void take_stack(WorkerId worker, pid_t pid,
+                  std::function<void(const Result<std::string>&)> done) override;
   std::uint64_t resident_bytes_of(pid_t pid) override;
   int workers_that_fit(pid_t mold) override;
   std::uint64_t random(std::uint64_t most) override;
@@ -112,6 +120,8 @@ class ProcessWorld final : public World {
  private:
   std::unique_ptr<Peer> peer_of_mold(MoldId mold, ipc::Channel channel);
   std::unique_ptr<Peer> peer_of_worker(WorkerId worker, ipc::Channel channel);
+  void look();
+  void expect();
 
   EventLoop& loop_;
   Log& log_;
@@ -122,6 +132,11 @@ class ProcessWorld final : public World {
   Events events_;
   ActiveClock clock_;
   Timer timer_;
+  Timer looks_;
+  std::chrono::milliseconds look_period_{0};
+  // When the timers are due, in raw time.
+  std::chrono::milliseconds wake_ = std::chrono::milliseconds::max();
+  std::chrono::milliseconds next_look_ = std::chrono::milliseconds::max();
   std::map<MoldId, std::unique_ptr<Peer>> molds_;
   std::map<WorkerId, std::unique_ptr<Peer>> workers_;
   std::map<MoldId, UniqueFd> mold_words_;

@@ -38,6 +38,8 @@ std::string_view to_string(SlotState state) {
       return "starting";
     case SlotState::ready:
       return "ready";
+    case SlotState::hung:
+      return "hung";
     case SlotState::backoff:
       return "backoff";
   }
@@ -61,8 +63,12 @@ bool is_leaving(const Worker& worker) {
          worker.state == WorkerState::killed;
 }
 
+bool hangs(const Worker& worker) {
+  return worker.stopped || worker.hang.stage != HangStage::none;
+}
+
 SlotState Lifecycle::state_of(const Slot& slot) const {
-  if (serving(slot)) return SlotState::ready;
+  if (serving(slot)) return hangs(*worker(slot.current)) ? SlotState::hung : SlotState::ready;
   const bool waits = !worker(slot.current) && slot.retry_at > world_.now();
   return waits ? SlotState::backoff : SlotState::starting;
 }
@@ -131,7 +137,12 @@ std::string Lifecycle::not_ready_reason() const {
       break;
   }
   if (slots_backing_off() >= target_) return "degraded: " + degraded_reason();
-  return count_serving() == 0 ? "no worker is ready" + last_exits() : "";
+  const int serving = count_serving();
+  if (serving == 0) return "no worker is ready" + last_exits();
+  const auto hung = std::count_if(slots_.begin(), slots_.end(), [this](const Slot& slot) {
+    return slot.index < target_ && state_of(slot) == SlotState::hung;
+  });
+  return hung == serving ? "every worker hangs" : "";
 }
 
 std::string Lifecycle::ready_text() const {

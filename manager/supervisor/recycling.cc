@@ -61,7 +61,8 @@ void Lifecycle::recycle(Worker& worker, RecycleDue due) {
             worker.slot, worker.pid, worker.number, worker.recycle->why);
 }
 
-// At most a quarter at once, and none while somebody changes something else.
+// At most a quarter at once (but for those that hang and serve nothing anyway), and none while
+// somebody changes something else.
 void Lifecycle::begin_recycling() {
   if (phase_ != Phase::running || !changes_.empty()) return;
   const auto replacing = [this](const Slot& slot) {
@@ -71,9 +72,9 @@ void Lifecycle::begin_recycling() {
   auto room = static_cast<std::ptrdiff_t>(batch_size()) -
               std::count_if(slots_.begin(), slots_.end(), replacing);
   for (auto& slot : slots_) {
-    if (room <= 0) return;
     const Worker* current = worker(slot.current);
     if (slot.index >= target_ || !current || !current->recycle || replacing(slot)) continue;
+    if (room <= 0 && current->hang.stage != HangStage::judged) continue;
     slot.wanted_epoch = next_epoch_++;
     --room;
   }

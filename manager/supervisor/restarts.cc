@@ -64,6 +64,8 @@ std::string_view to_string(RestartReason reason) {
       return "max_memory";
     case RestartReason::request_timeout:
       return "request_timeout";
+    case RestartReason::timeout:
+      return "timeout";
   }
   return "?";
 }

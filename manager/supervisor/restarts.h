@@ -24,8 +24,9 @@ enum class RestartReason {
   max_lifetime,      // … lived so long,
   max_memory,        // … or had grown so large
   request_timeout,   // replaced because all of its threads were stuck in requests
+  timeout,           // its loop ran one callback for longer than `timeout`
 };
-inline constexpr std::size_t kRestartReasons = 14;
+inline constexpr std::size_t kRestartReasons = 15;
 using RestartCounts = std::array<std::uint64_t, kRestartReasons>;
 
 // How a worker ended: in words, and what would be the reason for another.

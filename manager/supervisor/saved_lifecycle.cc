@@ -99,6 +99,7 @@ RecycleDue recycle_from(const json& saved) {
   return {reason_from(saved.at("reason")), saved.at("why").get<std::string>()};
 }
 
+// How long its loop has been blocked is counted anew.
 json save(const Worker& worker) {
   const auto reason = [](RestartReason one) { return json(to_string(one)); };
   return {{"id", worker.id},
@@ -119,6 +120,7 @@ json save(const Worker& worker) {
           {"oom_kills_before", worker.oom_kills_before},
           {"replaced_by", to_saved(worker.replaced_by, reason)},
           {"killed_for", to_saved(worker.killed_for, reason)},
+          {"stopped", worker.stopped},
           {"limits",
            {{"requests", worker.limits.requests},
             {"lifetime", to_saved(worker.limits.lifetime)},
@@ -146,6 +148,7 @@ Worker worker_from(const json& saved) {
   worker.oom_kills_before = saved.at("oom_kills_before").get<std::int64_t>();
   worker.replaced_by = optional_from_saved(saved.at("replaced_by"), reason_from);
   worker.killed_for = optional_from_saved(saved.at("killed_for"), reason_from);
+  worker.stopped = saved.at("stopped").get<bool>();
   const json& limits = saved.at("limits");
   worker.limits = {limits.at("requests").get<std::uint64_t>(),
                    time_from_saved(limits.at("lifetime")),

@@ -83,6 +83,7 @@ Supervisor::Supervisor(LoadedSettings loaded, Log& log, LogFiles& files, ipc::Sc
            },
        .worker_channel_closed = [this](WorkerId id) { lifecycle_.on_worker_channel_closed(id); },
        .time = [this] { lifecycle_.on_time(); },
+       .look = [this] { lifecycle_.on_look(); },
        .leave =
            [this](int status) {
              exit_status_ = status;
@@ -398,7 +399,13 @@ void Supervisor::watch_signals() {
 
 void Supervisor::reap() {
   int status = 0;
-  for (pid_t pid; (pid = ::waitpid(-1, &status, WNOHANG)) > 0;) on_exit(pid, status);
+  for (pid_t pid; (pid = ::waitpid(-1, &status, WNOHANG | WUNTRACED | WCONTINUED)) > 0;) {
+    if (WIFSTOPPED(status) || WIFCONTINUED(status)) {
+      lifecycle_.on_stopped(pid, WIFSTOPPED(status));
+    } else {
+      on_exit(pid, status);
+    }
+  }
 }
 
 void Supervisor::on_exit(pid_t pid, int status) {

@@ -14,6 +14,9 @@ inline constexpr Millis kLeaveTime{2000};
 // What a draining worker gets beyond graceful_timeout, by which it cuts what still runs itself.
 inline constexpr Millis kCutTime{1000};
 
+// What it gets at least where it hangs, and its stack is still to be had.
+inline constexpr Millis kDumpTime{10'000};
+
 // "30 s", "1.5 s", for people.
 inline std::string seconds(Millis time) {
   if (time.count() % 1000 == 0) return fmt::format("{} s", time.count() / 1000);

@@ -78,6 +78,9 @@ void Lifecycle::apply(Worker& worker, WorkerEvent event) {
     case WorkerAction::send_drain: {
       worker.sockets.clear();
       worker.deadline = world_.now() + graceful + kCutTime;
+      if (worker.hang.stage == HangStage::judged && phase_ != Phase::stopping) {
+        worker.deadline = std::max(*worker.deadline, world_.now() + kDumpTime);
+      }
       const bool last = phase_ == Phase::stopping;
       world_.send(worker.id, ipc::Drain{last, graceful.count()});
       break;
@@ -102,8 +105,10 @@ void Lifecycle::apply(Worker& worker, WorkerEvent event) {
         worker.killed_for = RestartReason::boot_timeout;
         note_failure(worker, *worker.failure);
       } else {
-        worker.killed_for =
-            worker.failure ? RestartReason::boot_failed : RestartReason::graceful_timeout;
+        if (!worker.killed_for) {
+          worker.killed_for =
+              worker.failure ? RestartReason::boot_failed : RestartReason::graceful_timeout;
+        }
         log_.warning("worker {} (pid {}) has not left within its time; it is killed", worker.slot,
                      worker.pid);
       }

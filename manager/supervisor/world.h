@@ -4,12 +4,14 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
 #include "common/base/log.h"
 #include "common/base/result.h"
 #include "common/ipc/messages.h"
+#include "manager/supervisor/hangs.h"
 
 namespace mgr::manager {
 
@@ -32,6 +34,8 @@ class World {
   virtual std::chrono::milliseconds now() = 0;
   // Asks for Lifecycle::on_time() at `when`; the latest call counts. max(): none.
   virtual void wake_at(std::chrono::milliseconds when) = 0;
+  // Asks for Lifecycle::on_look() at this pace; 0: not at all.
+  virtual void look_every(std::chrono::milliseconds period) = 0;
 
   virtual Result<pid_t> start_mold(MoldId mold, const ipc::MoldOrder& order) = 0;
   // Closes the mold's channel, on which it leaves by itself.
@@ -59,6 +63,8 @@ class World {
   virtual Result<void> start_listening() = 0;
   // Steers new connections to these slots; empty means all.
   virtual void set_active_slots(const std::vector<int>& slots) = 0;
+  // Connections that wait in its queue; -1: unknown.
+  virtual int queued_on(SocketId socket) = 0;
   // Closes the listening sockets: nobody serves them any more.
   virtual void stop_listening() = 0;
 
@@ -67,6 +73,13 @@ class World {
   virtual void return_record(int record) = 0;
   // Requests that the record's worker has answered.
   virtual std::uint64_t requests_of(int record) = 0;
+  // What its loop does.
+  virtual LoopSight loop_of(int record) = 0;
+  // What the kernel says of its threads, the main one first; none where it can't be read.
+  virtual std::vector<ThreadUse> thread_uses_of(pid_t pid) = 0;
+  // Asks a worker what it executes; `done` is called once, within some seconds, perhaps at once.
+  virtual void take_stack(WorkerId worker, pid_t pid,
+                          std::function<void(const Result<std::string>&)> done) = 0;
   // Its resident set; 0 where it can't be read.
   virtual std::uint64_t resident_bytes_of(pid_t pid) = 0;
   // How many workers the memory limit of this process leaves room for, each with as much memory to

@@ -7,6 +7,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import mgr_harness  # noqa: E402
+import network_harness  # noqa: E402
 
 
 def pytest_configure(config):
@@ -35,3 +36,13 @@ def make_mgr(tmp_path, request):
             problems.append(str(problem))
         print(f"---- log of {mgr.directory.parent.name}\n{mgr.log[-6000:]}")
     assert not problems, "\n".join(problems)
+
+
+@pytest.fixture
+def network():
+    """Two namespaces, and packets between them that can be dropped."""
+    if not network_harness.namespaces_are_possible():
+        pytest.skip("needs root, ip and nft, and network namespaces")
+    made = network_harness.Network()
+    yield made
+    made.close()

@@ -99,7 +99,7 @@ def test_the_service_is_described(make_mgr):
     mgr = make_mgr("measured", workers=2).start()
     shown = scrape(mgr)
     assert shown.all("mgr_workers", "state") == {
-        "ready": 2, "starting": 0, "backoff": 0, "leaving": 0}
+        "ready": 2, "starting": 0, "hung": 0, "backoff": 0, "leaving": 0}
     assert shown("mgr_workers_target") == 2 and shown("mgr_ready") == 1
     assert shown("mgr_generation") == 1 and shown("mgr_last_reload_successful") == 1
     memory = shown.all("mgr_worker_resident_memory_bytes", "slot")

@@ -37,6 +37,15 @@ class FakeWorld final : public World {
   std::int64_t oom = 0;
   std::string core;
   int fit = 512;
+  std::chrono::milliseconds look_period{0};
+  std::map<int, std::chrono::milliseconds> running_since;  // by record; none: the loop waits
+  std::map<pid_t, std::vector<ThreadUse>> uses;
+  std::map<SocketId, int> queues;
+  struct StackAsked {
+    WorkerId worker;
+    std::function<void(const Result<std::string>&)> done;
+  };
+  std::vector<StackAsked> stacks;
   std::map<int, std::uint64_t> requests;    // by record
   std::map<pid_t, std::uint64_t> resident;  // bytes
   std::deque<std::uint64_t> randoms;        // what random() gives next; then 0
@@ -57,6 +66,7 @@ class FakeWorld final : public World {
 
   std::chrono::milliseconds now() override { return time; }
   void wake_at(std::chrono::milliseconds when) override { wake = when; }
+  void look_every(std::chrono::milliseconds period) override { look_period = period; }
   Result<pid_t> start_mold(MoldId mold, const ipc::MoldOrder& order) override {
     if (fail_mold) return Error("fork: Resource temporarily unavailable");
     molds[mold] = order;
@@ -97,6 +107,7 @@ class FakeWorld final : public World {
     return {};
   }
   void set_active_slots(const std::vector<int>& slots) override { active.push_back(slots); }
+  int queued_on(SocketId socket) override { return queues[socket]; }
   void stop_listening() override { closed = true; }
   int take_record() override {
     if (records_free == 0) return -1;
@@ -110,6 +121,16 @@ class FakeWorld final : public World {
     ++records_free;
   }
   std::uint64_t requests_of(int record) override { return requests[record]; }
+  LoopSight loop_of(int record) override {
+    const auto since = running_since.find(record);
+    if (since == running_since.end()) return {};
+    return {static_cast<std::uint64_t>(since->second.count()), time - since->second};
+  }
+  std::vector<ThreadUse> thread_uses_of(pid_t pid) override { return uses[pid]; }
+  void take_stack(WorkerId worker, pid_t,
+                  std::function<void(const Result<std::string>&)> done) override {
+    stacks.push_back({worker, std::move(done)});
+  }
   std::uint64_t resident_bytes_of(pid_t pid) override { return resident[pid]; }
   int workers_that_fit(pid_t) override { return fit; }
   std::uint64_t random(std::uint64_t most) override {

@@ -44,6 +44,7 @@ TEST(Table, has_exactly_the_settings_that_the_program_acts_on) {
                                           "socket_group",
                                           "workers",
                                           "preload",
+                                          "timeout",
                                           "boot_timeout",
                                           "min_ready",
                                           "graceful_timeout",

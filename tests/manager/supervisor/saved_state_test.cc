@@ -134,6 +134,17 @@ TEST_F(SavedLifecycleTest, knows_every_worker_by_its_pid_and_replaces_one_that_d
   expect_all_sockets_served();
 }
 
+TEST_F(SavedLifecycleTest, steers_away_from_a_stopped_worker_still) {
+  start_ready(2);
+  ASSERT_TRUE(life_->on_stopped(current(0).pid, true));
+  exchange();
+  life_->on_look();
+  EXPECT_EQ(world_->active.back(), std::vector{1});
+  EXPECT_EQ(life_->state_of(life_->slots()[0]), SlotState::hung);
+  ASSERT_TRUE(life_->on_stopped(current(0).pid, false));
+  EXPECT_EQ(world_->active.back(), (std::vector{0, 1}));
+}
+
 TEST_F(SavedLifecycleTest, keeps_a_scale_and_what_was_counted) {
   start_ready(2);
   life_->scale(Lifecycle::ScaleTo{5}, noting(others_));
