@@ -256,13 +256,17 @@ void Lifecycle::fail_reload(Reload& reload, Failure failure) {
 
 // There is one generation again, or a slot that can't come back is in its crash loop.
 bool Lifecycle::finish_rollback(Reload& reload) {
+  const Generation* old = generation();
+  // Its mold has died meanwhile and can't be loaded again: the code on the disk is the bad one. A
+  // slot whose new worker serves goes on with it until that code is mended.
+  const bool no_mold = old->mold == 0 && old->mold_backoff.early_deaths() > 1;
   for (const auto& slot : slots_) {
     if (slot.index >= target_) continue;
-    const bool back = settled_on(slot, slot.wanted_epoch) || slot.backoff.early_deaths() > 1;
+    const bool back = settled_on(slot, slot.wanted_epoch) || slot.backoff.early_deaths() > 1 ||
+                      (no_mold && !worker(slot.current));
     if (!back) return false;
   }
   drop_generation(reload.new_generation);
-  const Generation* old = generation();
   ++reloads_rolled_back_;
   last_reload_ = LastReload{false, reload.failure, world_.now() - reload.began};
   Outcome outcome{.ok = false,

@@ -198,13 +198,15 @@ class Chaos:
 
     def do_storm(self):
         """A reload, and what else comes to mind while it runs. Whether it succeeds is its own affair."""
+        deeds = ["kill", "scale", "restart", "pause"]
         if self.random.random() < 0.5:
             self.deploy_next()
+            deeds.append("mold")  # its successor loads what is on the disk, which must be good then
         else:
             self.mgr.deploy_text(BROKEN[self.random.choice(sorted(BROKEN))])
         running = [self.start("reload")]
         for _ in range(self.random.randint(1, 4)):
-            deed = self.random.choice(("kill", "mold", "scale", "restart", "pause"))
+            deed = self.random.choice(deeds)
             self.note(deed)
             if deed == "kill":
                 self.kill_worker()

@@ -567,6 +567,33 @@ TEST_F(LifecycleTest, AGoodReloadEndsACrashLoop) {
   EXPECT_FALSE(life_->degraded());
 }
 
+TEST_F(LifecycleTest, EndsARollbackWhoseOldMoldDiedAndCanNotBeLoadedAgain) {
+  start_ready(2);
+  const MoldId old_mold = newest_mold();
+  reload();
+  const MoldId new_mold = newest_mold();
+  mold_dies(old_mold, kKilled);
+  dies(current(1).id, kKilled);
+  life_->on_mold_message(new_mold, ipc::LoadFailed{"import", "SyntaxError", 4}, "Traceback …");
+  life_->on_exit(world_->mold_pids[new_mold], exited(4));
+  EXPECT_TRUE(reloads_.empty()) << "the old mold may still come back";
+  for (int i = 0; i < 3; ++i) {
+    pass(Millis(2500));
+    if (newest_mold() != new_mold && life_->molds().contains(newest_mold())) fail_mold();
+  }
+  ASSERT_EQ(reloads_.size(), 1u);
+  EXPECT_FALSE(reloads_[0].ok);
+  EXPECT_EQ(current(0).number, 1) << "it serves on";
+  EXPECT_TRUE(life_->degraded());
+  reload();  // with code that is mended
+  load_mold();
+  run_on();
+  ASSERT_EQ(reloads_.size(), 2u);
+  EXPECT_TRUE(reloads_[1].ok);
+  EXPECT_FALSE(life_->degraded());
+  EXPECT_EQ(generations(), (std::vector<int>{2, 2}));
+}
+
 TEST_F(LifecycleTest, AppliesAChangedNumberOfWorkersAfterTheReload) {
   start_ready(1);
   new_workers_ = 3;
