@@ -283,10 +283,12 @@ std::uint64_t ProcessWorld::requests_of(int record) {
 
 LoopSight ProcessWorld::loop_of(int record) {
   const std::uint64_t now = ipc::monotonic_ns();
-  const std::uint64_t since =
-      scoreboard_.record(record).running_since_ns.load(std::memory_order_relaxed);
-  if (since == 0 || since > now) return {};
-  return {since, std::chrono::milliseconds((now - since) / 1'000'000)};
+  const ipc::WorkerRecord& numbers = scoreboard_.record(record);
+  std::uint64_t run = numbers.running_since_ns.load(std::memory_order_relaxed);
+  if (run == 0) run = numbers.beat_ns.load(std::memory_order_relaxed);
+  const std::uint64_t age = ipc::present_run_ns(numbers, now);
+  if (run == 0 || age == 0) return {};
+  return {run, std::chrono::milliseconds(age / 1'000'000)};
 }
 
 void ProcessWorld::take_stack(WorkerId worker, pid_t pid,

@@ -34,7 +34,12 @@ async def computes(scope, receive, send):
     await respond(send, b"%f" % (time.monotonic() - began))
 
 
-ROUTES |= {"/ignore-abort": ignores_abort, "/compute": computes}
+async def sleeps_later(scope, receive, send):
+    await asyncio.sleep(0.01)
+    time.sleep(60)
+
+
+ROUTES |= {"/ignore-abort": ignores_abort, "/sleep-later": sleeps_later, "/compute": computes}
 '''
 
 
@@ -101,6 +106,16 @@ def test_a_blocked_worker_is_explained_then_replaced_then_ended(make_hanging, pr
     dump = mgr.log[at(mgr, f"{who} hangs here"):]
     assert "(GET /sleep?60): it runs now" in dump, "asyncio's tasks too"
     assert mgr.get("/") == (200, b"idle")
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_loop_of_the_applications_choice_that_blocks_after_a_wait_is_found_too(make_hanging, loop):
+    mgr = make_hanging(loop=loop)
+    with request(mgr, "/sleep-later") as (_, worker):
+        wait_for(lambda: state_of(mgr, worker) == "hung", "hung")
+        wait_for(lambda: not alive(worker["pid"]), "its end", 30)
+    assert "in sleeps_later" in mgr.log[at(mgr, "hangs here"):]
+    wait_for(lambda: restarts(mgr, "timeout") == 1, "counted")
 
 
 def test_one_that_ignores_sigabrt_is_killed(make_hanging):
