@@ -33,20 +33,6 @@ spdlog::level::level_enum spdlog_level(LogLevel level) {
   return spdlog::level::err;
 }
 
-constexpr const char* level_name(LogLevel level) {
-  switch (level) {
-    case LogLevel::debug:
-      return "debug";
-    case LogLevel::info:
-      return "info";
-    case LogLevel::warning:
-      return "warning";
-    case LogLevel::error:
-      return "error";
-  }
-  return "error";
-}
-
 constexpr std::string_view journal_priority(LogLevel level) {
   switch (level) {
     case LogLevel::debug:
@@ -81,6 +67,20 @@ std::string prefixed(std::string_view prefix, std::string_view lines) {
 
 }  // namespace
 
+std::string_view to_string(LogLevel level) {
+  switch (level) {
+    case LogLevel::debug:
+      return "debug";
+    case LogLevel::info:
+      return "info";
+    case LogLevel::warning:
+      return "warning";
+    case LogLevel::error:
+      return "error";
+  }
+  return "error";
+}
+
 std::string_view journal_prefix(int fd, LogLevel level) {
   return is_journal(fd) ? journal_priority(level) : "";
 }
@@ -89,7 +89,7 @@ struct Log::Impl {
   std::mutex mutex{};
   int fd;
   LogFormat format;
-  LogLevel level;
+  std::atomic<LogLevel> level;  // any thread asks
   std::string who;
   bool journal = is_journal(fd);
   // Local time with offset: "2026-11-22 01:40:00.123 +00:00".
@@ -101,7 +101,7 @@ struct Log::Impl {
     if (!journal) return record(at, message);
     if (format == LogFormat::json) return prefixed(journal_priority(at), record(at, message));
     return prefixed(journal_priority(at),
-                    fmt::format("[{}] [{}] {}\n", who, level_name(at), message));
+                    fmt::format("[{}] [{}] {}\n", who, to_string(at), message));
   }
 
   std::string record(LogLevel at, std::string_view message) {
@@ -111,12 +111,11 @@ struct Log::Impl {
     const std::string_view when(stamp.data(), stamp.size());
     switch (format) {
       case LogFormat::text:
-        return fmt::format("{} [{}] [{}] [{}] {}\n", when, ::getpid(), who, level_name(at),
-                           message);
+        return fmt::format("{} [{}] [{}] [{}] {}\n", when, ::getpid(), who, to_string(at), message);
       case LogFormat::json: {
         nlohmann::ordered_json line;
         line["time"] = when;
-        line["level"] = level_name(at);
+        line["level"] = to_string(at);
         line["pid"] = ::getpid();
         line["who"] = who;
         line["message"] = message;

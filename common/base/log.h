@@ -15,6 +15,8 @@ namespace mgr {
 enum class LogLevel { debug, info, warning, error };
 enum class LogFormat { text, json };
 
+std::string_view to_string(LogLevel level);
+
 // What tells the journal the priority of a line: "<3>" (sd-daemon(3)). Empty where `fd` is not the
 // stream that the service manager made for this process ($JOURNAL_STREAM).
 std::string_view journal_prefix(int fd, LogLevel level);

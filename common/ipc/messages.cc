@@ -140,6 +140,42 @@ json to_json(const TryAccept&) {
 json to_json(const CloseAfterResponse&) {
   return base("close_after_response");
 }
+json to_json(const KeepAfterResponse&) {
+  return base("keep_after_response");
+}
+json to_json(const Reopen& m) {
+  json object = base("reopen");
+  object["serial"] = m.serial;
+  object["log"] = m.log;
+  object["access_log"] = m.access_log;
+  return object;
+}
+json to_json(const Reopened& m) {
+  json object = base("reopened");
+  object["serial"] = m.serial;
+  return object;
+}
+json to_json(const SetLogLevel& m) {
+  json object = base("set_log_level");
+  object["level"] = static_cast<int>(m.level);
+  return object;
+}
+
+// The commands that molds and workers have in common.
+template <typename T>
+std::optional<T> decode_for_both(const std::string& type, const json& o) {
+  if (type == "reopen") {
+    return Reopen{o.at("serial").get<std::uint64_t>(), o.at("log").get<bool>(),
+                  o.at("access_log").get<bool>()};
+  }
+  if (type == "set_log_level") {
+    const int level = o.at("level").get<int>();
+    if (level < static_cast<int>(LogLevel::debug) || level > static_cast<int>(LogLevel::error))
+      return std::nullopt;
+    return SetLogLevel{static_cast<LogLevel>(level)};
+  }
+  return std::nullopt;
+}
 
 template <typename Variant>
 std::string encode_any(const Variant& message) {
@@ -230,6 +266,7 @@ Result<MoldMessage> decode_mold_message(std::string_view text) {
         }
         if (type == "executes") return Executes{o.at("interpreter").get<std::string>()};
         if (type == "last_words") return LastWords{};
+        if (type == "reopened") return Reopened{o.at("serial").get<std::uint64_t>()};
         return std::nullopt;
       });
 }
@@ -241,7 +278,7 @@ Result<MoldCommand> decode_mold_command(std::string_view text) {
           return Fork{o.at("worker").get<std::uint64_t>(), o.at("slot").get<int>(),
                       o.at("record").get<int>()};
         }
-        return std::nullopt;
+        return decode_for_both<MoldCommand>(type, o);
       });
 }
 
@@ -256,6 +293,7 @@ Result<WorkerMessage> decode_worker_message(std::string_view text) {
         if (type == "stopped_accepting") return StoppedAccepting{};
         if (type == "last_words") return LastWords{};
         if (type == "stuck") return Stuck{o.at("threads").get<int>()};
+        if (type == "reopened") return Reopened{o.at("serial").get<std::uint64_t>()};
         return std::nullopt;
       });
 }
@@ -280,7 +318,8 @@ Result<WorkerCommand> decode_worker_command(std::string_view text) {
         if (type == "quit") return Quit{};
         if (type == "try_accept") return TryAccept{};
         if (type == "close_after_response") return CloseAfterResponse{};
-        return std::nullopt;
+        if (type == "keep_after_response") return KeepAfterResponse{};
+        return decode_for_both<WorkerCommand>(type, o);
       });
 }
 

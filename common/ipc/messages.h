@@ -9,6 +9,7 @@
 #include <variant>
 #include <vector>
 
+#include "common/base/log.h"
 #include "common/base/result.h"
 
 namespace mgr::ipc {
@@ -37,6 +38,11 @@ Result<MoldOrder> decode_mold_order(std::string_view text);
 // The first record of all. Descriptor 0: a memfd into which the process writes its state should a
 // fatal signal end it (Python's faulthandler), for the supervisor to read when it has ended.
 struct LastWords {};
+
+// No record goes to the log files any more that were open before the Reopen of this serial.
+struct Reopened {
+  std::uint64_t serial = 0;
+};
 
 // ---- mold → supervisor
 
@@ -69,6 +75,19 @@ struct Forked {
 struct ForkFailed {
   std::uint64_t worker = 0;
   std::string error;
+};
+
+// ---- supervisor → mold or worker
+
+// Log files were opened anew: their descriptors take the places of kLogFd and kAccessLogFd
+// (inherited.h). One descriptor for each that is true, in this order. Answered by Reopened.
+struct Reopen {
+  std::uint64_t serial = 0;
+  bool log = false;
+  bool access_log = false;
+};
+struct SetLogLevel {
+  LogLevel level = LogLevel::info;
 };
 
 // ---- supervisor → mold
@@ -130,14 +149,17 @@ struct Drain {
 struct Quit {};
 // Look at every shared listening socket: a wake-up may have been lost.
 struct TryAccept {};
-// `mgr drain_delay`: responses carry `Connection: close`, accepting goes on.
+// `mgr drain`, drain_delay: responses carry `Connection: close`, accepting goes on.
 struct CloseAfterResponse {};
+// `mgr undrain`: they no longer do. Nothing for a worker that leaves.
+struct KeepAfterResponse {};
 
-using MoldMessage = std::variant<Loaded, LoadFailed, Forked, ForkFailed, LastWords, Executes>;
-using MoldCommand = std::variant<Fork>;
-using WorkerMessage = std::variant<Ready, BootFailed, StoppedAccepting, LastWords, Stuck>;
-using WorkerCommand =
-    std::variant<Listen, Release, Hold, Drain, Quit, TryAccept, CloseAfterResponse>;
+using MoldMessage =
+    std::variant<Loaded, LoadFailed, Forked, ForkFailed, LastWords, Executes, Reopened>;
+using MoldCommand = std::variant<Fork, Reopen, SetLogLevel>;
+using WorkerMessage = std::variant<Ready, BootFailed, StoppedAccepting, LastWords, Stuck, Reopened>;
+using WorkerCommand = std::variant<Listen, Release, Hold, Drain, Quit, TryAccept,
+                                   CloseAfterResponse, KeepAfterResponse, Reopen, SetLogLevel>;
 
 std::string encode(const MoldMessage& message);
 std::string encode(const MoldCommand& message);

@@ -61,6 +61,7 @@ struct Server::Impl {
   std::size_t limit_connections;
   Context context;
   Timer idle_timer;
+  bool draining = false;
   std::function<void()> on_idle;
   std::map<std::uint64_t, std::unique_ptr<Listener>> listeners;
 };
@@ -163,8 +164,13 @@ void Server::close_after_response() {
   impl_->context.closing = true;
 }
 
+void Server::keep_after_response() {
+  if (!impl_->draining) impl_->context.closing = false;
+}
+
 void Server::drain(std::function<void()> on_idle) {
   close_after_response();
+  impl_->draining = true;
   impl_->on_idle = std::move(on_idle);
   impl_->one_gone();
 }

@@ -70,6 +70,8 @@ class Server {
 
   // Every response from now on says `Connection: close`.
   void close_after_response();
+  // They no longer do. Nothing once drain() was called.
+  void keep_after_response();
   // close_after_response(), and on_idle is called (from a turn of the loop, once) when no
   // connection and no unreleased exchange is left. An idle connection is left to its ordinary
   // keep-alive timer, one that has sent nothing yet to its header timer (design: a drain adds no

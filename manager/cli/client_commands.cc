@@ -103,6 +103,13 @@ int change(ControlClient& client, const char* path, const json& order, Console c
   return print_change(*response, console);
 }
 
+int log_level(ControlClient& client, const std::string& level, Console console) {
+  const Result<ControlResponse> response =
+      client.put("/v1/log-level", json{{"level", level}}.dump());
+  if (!response) return failed(response.error().message(), console);
+  return print_change(*response, console);
+}
+
 json scale_order(const ScaleRequest& request) {
   return {{request.relative ? "change" : "workers", request.number}};
 }
@@ -178,6 +185,14 @@ int ask(const CommandLine& line, ControlClient& client, Console console) {
       return stack(client, line.slots.front(), console);
     case Verb::upgrade:
       return change(client, "/v1/upgrade", json::object(), console);
+    case Verb::drain:
+      return change(client, "/v1/drain", json::object(), console);
+    case Verb::undrain:
+      return change(client, "/v1/undrain", json::object(), console);
+    case Verb::reopen:
+      return change(client, "/v1/reopen", json::object(), console);
+    case Verb::log_level:
+      return log_level(client, line.level, console);
     case Verb::stop:
       return stop(client, line.now, console);
     case Verb::run:

@@ -6,7 +6,7 @@
 
 namespace mgr::cli {
 
-// status, metrics, ready, scale, reload, restart, stop: asks the supervisor that the command line
+// All commands but run, check, config and version: asks the supervisor that the command line
 // means and prints what it answers. Returns 0, or 1 with the reason on console.err.
 int ask_supervisor(const CommandLine& line, const Places& places, Console console);
 

@@ -44,6 +44,11 @@ constexpr VerbName kVerbs[] = {
     {Verb::import_settings, "import",
      "Print the mgr.yaml that equals a Gunicorn configuration file, or (behind --) a command line "
      "of Gunicorn, Uvicorn, Hypercorn or Granian"},
+    {Verb::drain, "drain", "Fail readiness and end connections, while requests are still served"},
+    {Verb::undrain, "undrain", "Undo mgr drain"},
+    {Verb::reopen, "reopen", "Open the log files anew, after they were moved away"},
+    {Verb::log_level, "log-level",
+     "Set the least severe level that is logged, until it is reloaded"},
     {Verb::version, "version", "Print the versions of mgr and its libraries"},
 };
 
@@ -92,7 +97,7 @@ std::string describe(const Setting& setting) {
 struct Storage {
   std::map<std::string, std::string> scalars;
   std::map<std::string, settings::Texts> lists;
-  std::string file, control, instance, scale, import_file;
+  std::string file, control, instance, scale, level, import_file;
   std::vector<std::string> slots;
   bool json = false, schema = false, reference = false, now = false;
 };
@@ -111,7 +116,8 @@ CLI::Option* add_setting(CLI::App& command, const Setting& setting, Storage& sto
 void add_arguments(CLI::App& command, Verb verb, Storage& storage) {
   if (verb == Verb::version) return;
   if (verb == Verb::import_settings) {
-    command.add_option("FILE", storage.import_file, "A Gunicorn configuration file, or a TOML file of Hypercorn");
+    command.add_option("FILE", storage.import_file,
+                       "A Gunicorn configuration file, or a TOML file of Hypercorn");
     command.footer(
         "mgr import gunicorn.conf.py\nmgr import -- gunicorn main:app -w 4 --timeout 60");
     return;
@@ -132,6 +138,8 @@ void add_arguments(CLI::App& command, Verb verb, Storage& storage) {
     command.add_option("NUMBER", storage.scale, "1 to 512, or +N or -N relative to now")
         ->required();
   }
+  if (verb == Verb::log_level)
+    command.add_option("LEVEL", storage.level, settings::find("log_level")->allowed)->required();
   if (verb == Verb::restart)
     command.add_option("SLOT", storage.slots, "Slots whose workers are replaced; none: all");
   if (verb == Verb::stack) {
@@ -279,6 +287,7 @@ class Parser {
     }
     if (verb == Verb::config) return with_output(line, storage);
     if (verb == Verb::scale) return with_scale(line, storage);
+    if (verb == Verb::log_level) return with_level(line, storage);
     if (verb == Verb::restart || verb == Verb::stack) return with_slots(line, storage, command);
     return line;
   }
@@ -312,6 +321,14 @@ class Parser {
                            "or -N\n"};
     }
     line.scale = *request;
+    return line;
+  }
+
+  static std::variant<CommandLine, EarlyExit> with_level(CommandLine line, const Storage& storage) {
+    Settings scratch;
+    const auto read = settings::find("log_level")->apply(storage.level, scratch);
+    if (!read) return EarlyExit{kUsageError, "mgr log-level: " + read.error().message() + "\n"};
+    line.level = storage.level;
     return line;
   }
 

@@ -23,6 +23,10 @@ enum class Verb {
   stop,
   upgrade,
   import_settings,
+  drain,
+  undrain,
+  reopen,
+  log_level,
   version
 };
 
@@ -51,6 +55,7 @@ struct CommandLine {
   bool json = false;  // status
   ScaleRequest scale{};
   std::vector<int> slots{};                  // restart (empty: all), stack (one)
+  std::string level{};                       // log-level
   bool now = false;                          // stop
   std::optional<std::string> import_file{};  // import: FILE, or
   std::vector<std::string> import_words{};   // … what stands behind `--`

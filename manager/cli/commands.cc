@@ -111,6 +111,10 @@ int carry_out(const CommandLine& line, const Programs& programs, const Places& p
     case Verb::stack:
     case Verb::stop:
     case Verb::upgrade:
+    case Verb::drain:
+    case Verb::undrain:
+    case Verb::reopen:
+    case Verb::log_level:
       return ask_supervisor(line, places, console);
   }
   return kFailed;

@@ -120,10 +120,19 @@ Result<ControlResponse> ControlClient::get(std::string_view path, std::chrono::s
 }
 
 Result<ControlResponse> ControlClient::post(std::string_view path, std::string_view json) {
+  return change("POST", path, json);
+}
+
+Result<ControlResponse> ControlClient::put(std::string_view path, std::string_view json) {
+  return change("PUT", path, json);
+}
+
+Result<ControlResponse> ControlClient::change(std::string_view method, std::string_view path,
+                                              std::string_view json) {
   return exchange(fmt::format(
-      "POST {} HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\nConnection: close\r\n"
+      "{} {} HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\nConnection: close\r\n"
       "Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{}",
-      path, json.size(), json));
+      method, path, json.size(), json));
 }
 
 Error ControlClient::failure(std::string_view what) const {

@@ -32,10 +32,13 @@ class ControlClient {
   // connection broke, no HTTP.
   Result<ControlResponse> get(std::string_view path, std::chrono::seconds patience);
   Result<ControlResponse> post(std::string_view path, std::string_view json);
+  Result<ControlResponse> put(std::string_view path, std::string_view json);
 
  private:
   ControlClient(UniqueFd fd, std::string address, ucred peer)
       : fd_(std::move(fd)), address_(std::move(address)), peer_(peer) {}
+  Result<ControlResponse> change(std::string_view method, std::string_view path,
+                                 std::string_view json);
   Result<ControlResponse> exchange(std::string_view request);
   Error failure(std::string_view what) const;
 

@@ -44,7 +44,18 @@ void Lifecycle::scale(std::variant<ScaleTo, ScaleBy> by, Done done) {
     return done({.ok = false, .message = "refused: the supervisor is stopping"});
   }
   Scale scale;
-  scale.by = by;
+  std::visit([&](auto change) { scale.by = change; }, by);
+  scale.done = std::move(done);
+  changes_.emplace_back(std::move(scale));
+  step();
+}
+
+void Lifecycle::dismiss(Done done) {
+  if (phase_ == Phase::draining || phase_ == Phase::stopping) {
+    return done({.ok = false, .message = "refused: the supervisor is stopping"});
+  }
+  Scale scale;
+  scale.by = Dismiss{};
   scale.done = std::move(done);
   changes_.emplace_back(std::move(scale));
   step();
@@ -156,6 +167,7 @@ bool Lifecycle::advance(Reload& reload) {
       reload.batch = {0};
       reload.next_slot = 1;
       reload.step = Reload::Step::replacing;
+      if (target_ == 0) take_slots(reload);
       return false;
     }
     case Reload::Step::replacing: {
@@ -173,6 +185,18 @@ bool Lifecycle::advance(Reload& reload) {
       return finish_rollback(reload);
   }
   return false;
+}
+
+// All of those that a dismissal left: nobody serves in them who could be replaced.
+void Lifecycle::take_slots(Reload& reload) {
+  target_ = dismissed_;
+  for (auto& slot : slots_) {
+    if (slot.index >= target_) continue;
+    slot.wanted_epoch = reload.epoch;
+    slot.wanted_generation = reload.new_generation;
+    slot.backoff.reset();
+    slot.retry_at = Millis(0);
+  }
 }
 
 void Lifecycle::next_batch(Reload& reload) {
@@ -348,10 +372,15 @@ bool Lifecycle::advance(Restart& restart) {
 bool Lifecycle::begin(Scale& scale) {
   scale.begun = true;
   scale.from = target_;
-  scale.to = std::holds_alternative<ScaleTo>(scale.by)
-                 ? std::get<ScaleTo>(scale.by).workers
-                 : target_ + std::get<ScaleBy>(scale.by).change;
-  if (scale.to < 1 || scale.to > 512) {
+  if (const auto* to = std::get_if<ScaleTo>(&scale.by)) {
+    scale.to = to->workers;
+  } else if (const auto* by = std::get_if<ScaleBy>(&scale.by)) {
+    scale.to = target_ + by->change;
+  } else if (target_ > 0) {
+    dismissed_ = target_;
+  }
+  const bool dismiss = std::holds_alternative<Dismiss>(scale.by);
+  if (!dismiss && (scale.to < 1 || scale.to > 512)) {
     scale.done({.ok = false,
                 .message = fmt::format("refused: {} workers; allowed are 1 to 512", scale.to)});
     return true;
@@ -362,7 +391,7 @@ bool Lifecycle::begin(Scale& scale) {
   }
   log_.info("scale: {} to {} workers", scale.from, scale.to);
   target_ = scale.to;
-  scaled_ = !scale.of_settings;
+  if (!dismiss) scaled_ = !scale.of_settings;
   while (slots_.size() < static_cast<std::size_t>(target_)) {
     slots_.push_back(Slot{.index = static_cast<int>(slots_.size())});
   }

@@ -8,6 +8,7 @@
 #include <charconv>
 #include <vector>
 
+#include "common/settings/table.h"
 #include "manager/supervisor/control_answer.h"
 #include "manager/supervisor/text_writer.h"
 
@@ -17,9 +18,12 @@ namespace {
 using nlohmann::json;
 using nlohmann::ordered_json;
 
+constexpr std::string_view kLogLevel = "/v1/log-level";
+
 bool is_change(std::string_view path) {
   return path == "/v1/reload" || path == "/v1/scale" || path == "/v1/restart" ||
-         path == "/v1/stop" || path == "/v1/upgrade";
+         path == "/v1/stop" || path == "/v1/drain" || path == "/v1/undrain" ||
+         path == "/v1/reopen" || path == "/v1/upgrade";
 }
 
 bool is_question(std::string_view path) {
@@ -140,8 +144,12 @@ void ControlApi::dispatch(Call& call) {
                         fmt::format("uid {} may not use this control socket", uid));
   }
   if (request.method == "GET" || request.method == "HEAD") return read(call, request.raw_path);
-  if (request.method != "POST") {
-    return call.problem(405, "Method Not Allowed", "only GET and POST are known here");
+  if (request.method != "POST" && request.method != "PUT") {
+    return call.problem(405, "Method Not Allowed", "only GET, POST and PUT are known here");
+  }
+  if ((request.method == "PUT") != (request.raw_path == kLogLevel)) {
+    return call.problem(405, "Method Not Allowed",
+                        fmt::format("{} is not known for {}", request.method, request.raw_path));
   }
   if (access != Access::change) {
     return call.problem(403, "Forbidden", fmt::format("uid {} may read, but change nothing", uid));
@@ -164,8 +172,10 @@ void ControlApi::read(Call& call, std::string_view path) {
     return reason.empty() ? call.answer_text(200, actions_.ready_text())
                           : call.answer_text(503, reason);
   }
-  if (is_change(path)) {
-    return call.problem(405, "Method Not Allowed", std::string(path) + " is a change: use POST");
+  if (is_change(path) || path == kLogLevel) {
+    return call.problem(
+        405, "Method Not Allowed",
+        fmt::format("{} is a change: use {}", path, path == kLogLevel ? "PUT" : "POST"));
   }
   call.problem(404, "Not Found", "nothing at " + std::string(path));
 }
@@ -185,6 +195,10 @@ void ControlApi::change(Call& call, std::string_view path) {
   if (path == "/v1/restart") return restart(call, body);
   if (path == "/v1/stop") return stop(call, body);
   if (path == "/v1/upgrade") return upgrade(call);
+  if (path == "/v1/drain") return actions_.set_traffic(Traffic::drained, finisher(call));
+  if (path == "/v1/undrain") return actions_.set_traffic(Traffic::open, finisher(call));
+  if (path == "/v1/reopen") return actions_.reopen(finisher(call));
+  if (path == kLogLevel) return set_log_level(call, body);
   if (is_question(path)) {
     return call.problem(405, "Method Not Allowed", std::string(path) + " changes nothing: use GET");
   }
@@ -235,6 +249,17 @@ void ControlApi::stop(Call& call, const json& body) {
   const std::uint64_t id = call.id();
   actions_.when_stopped([this, id] { finish(id, Outcome{.message = "stopped"}); });
   actions_.stop(now ? Lifecycle::Stop::quick : Lifecycle::Stop::graceful);
+}
+
+void ControlApi::set_log_level(Call& call, const json& body) {
+  if (!body.contains("level") || !body["level"].is_string()) {
+    return call.problem(400, "Bad Request",
+                        "expected {\"level\": \"debug\"}, info, warning or error");
+  }
+  Settings settings;
+  const auto read = settings::find("log_level")->apply(body["level"].get<std::string>(), settings);
+  if (!read) return call.problem(400, "Bad Request", "level: " + read.error().message());
+  actions_.set_log_level(settings.log_level, finisher(call));
 }
 
 void ControlApi::stack(Call& call, std::string_view slot) {

@@ -23,6 +23,9 @@ class ControlApi final : public server::Application {
     std::function<void(std::vector<int>, Done)> restart;
     std::function<void(std::variant<Lifecycle::ScaleTo, Lifecycle::ScaleBy>, Done)> scale;
     std::function<void(Lifecycle::Stop)> stop;
+    std::function<void(Traffic, Done)> set_traffic;
+    std::function<void(Done)> reopen;
+    std::function<void(LogLevel, Done)> set_log_level;
     // `asker` gives the descriptor of the connection that waits for the outcome; -1: gone.
     std::function<void(std::function<int()> asker, Done)> upgrade;
     std::function<void(std::function<void()>)> when_stopped;
@@ -47,6 +50,7 @@ class ControlApi final : public server::Application {
   void scale(Call& call, const nlohmann::json& body);
   void restart(Call& call, const nlohmann::json& body);
   void stop(Call& call, const nlohmann::json& body);
+  void set_log_level(Call& call, const nlohmann::json& body);
   void stack(Call& call, std::string_view slot);
   void upgrade(Call& call);
   void finish(std::uint64_t call, const Outcome& outcome);

@@ -131,6 +131,10 @@ bool hangs(const Worker& worker);
 
 enum class Phase { starting, running, draining, stopping };
 
+// Whether the service wants clients: `drained` (mgr drain) serves them, but fails readiness and
+// ends each connection behind its response.
+enum class Traffic { open, drained };
+
 // The supervisor's decisions: which molds and workers exist, which worker gets which sockets.
 //
 // It holds the book of molds, workers and slots, compares what is wanted (a target count; for each
@@ -177,6 +181,13 @@ class Lifecycle {
     int change;
   };
   void scale(std::variant<ScaleTo, ScaleBy> by, Done done);
+  // Every worker leaves gracefully, and the supervisor stays with its sockets, where clients wait
+  // in the queue. A reload brings the workers back, with its code; a scale as many as it says.
+  void dismiss(Done done);
+  // Of all molds and workers, and those to come of their generations.
+  void set_log_level(LogLevel level);
+  // At once, and also during another change.
+  void set_traffic(Traffic traffic, const Done& done);
   // The turn of another program to go on in this process (upgrade.h). `begin` is called once
   // nothing else changes, and again if changes came in between; it leads to upgrade_failed(), or to
   // the end of this program.
@@ -199,6 +210,7 @@ class Lifecycle {
 
   // ---- what it looks like, for status
   Phase phase() const { return phase_; }
+  Traffic traffic() const { return traffic_; }
   bool reloading() const;
   bool degraded() const { return !degraded_reason().empty(); }
   // What it is degraded by; empty where it is not.
@@ -263,8 +275,9 @@ class Lifecycle {
     std::uint64_t epoch = 0;
     std::optional<Failure> failure;
   };
+  struct Dismiss {};
   struct Scale {
-    std::variant<ScaleTo, ScaleBy> by;
+    std::variant<ScaleTo, ScaleBy, Dismiss> by;
     Done done;
     bool of_settings = false;  // a reload brought it, nobody asked
     bool begun = false;
@@ -325,6 +338,9 @@ class Lifecycle {
   bool has_queue(const Worker& worker);
   void wake_for_shared_queues();
 
+  // traffic.cc
+  bool closes_connections() const;
+
   // stopping.cc
   void fail_start(const Failure& failure);
   void begin_stopping(Stop kind);
@@ -349,6 +365,7 @@ class Lifecycle {
   bool begin(Restart& restart);
   bool begin(Scale& scale);
   bool begin(Upgrade& upgrade);
+  void take_slots(Reload& reload);
   void next_batch(Reload& reload);
   void finish_reload(Reload& reload);
   void fail_reload(Reload& reload, Failure failure);
@@ -364,7 +381,9 @@ class Lifecycle {
   World& world_;
   Log& log_;
   Phase phase_ = Phase::starting;
-  int target_ = 0;
+  Traffic traffic_ = Traffic::open;
+  int target_ = 0;     // 0: dismissed
+  int dismissed_ = 0;  // the target before a dismiss()
   bool scaled_ = false;
   std::optional<int> target_of_reload_;  // of the one that has just finished: next in the queue
   int generation_ = 0;                   // key of the final generation

@@ -40,6 +40,16 @@ void Lifecycle::note_fit(Generation& generation, const Mold& mold) {
   target_ = generation.fit;
 }
 
+void Lifecycle::set_log_level(LogLevel level) {
+  for (auto& [key, generation] : generations_) {
+    Settings settings = *generation.settings;
+    settings.log_level = level;
+    generation.settings = std::make_shared<const Settings>(std::move(settings));
+  }
+  for (const auto& [id, mold] : molds_) world_.send_to_mold(id, ipc::SetLogLevel{level});
+  for (const auto& [id, worker] : workers_) world_.send(id, ipc::SetLogLevel{level});
+}
+
 void Lifecycle::release_mold(MoldId id) {
   const auto it = molds_.find(id);
   if (it == molds_.end() || it->second.state == Mold::State::leaving) return;

@@ -89,11 +89,12 @@ ServiceReport::State state_of(const Lifecycle& lifecycle) {
 std::string service_line(const Lifecycle& lifecycle) {
   const int serving = lifecycle.count_serving();
   const Generation* generation = lifecycle.generation();
-  return fmt::format("{} worker{}, generation {}",
+  return fmt::format("{} worker{}, generation {}{}",
                      serving == lifecycle.target()
                          ? std::to_string(serving)
                          : fmt::format("{} of {}", serving, lifecycle.target()),
-                     lifecycle.target() == 1 ? "" : "s", generation ? generation->number : 0);
+                     lifecycle.target() == 1 ? "" : "s", generation ? generation->number : 0,
+                     lifecycle.traffic() == Traffic::drained ? ", drained" : "");
 }
 
 std::string status_of(const Lifecycle& lifecycle, ServiceReport::State state) {

@@ -190,6 +190,9 @@ std::unique_ptr<Peer> ProcessWorld::peer_of_mold(MoldId mold, ipc::Channel chann
         if (std::holds_alternative<ipc::LastWords>(*message)) {
           return keep_words(mold_words_, mold, record);
         }
+        if (const auto* reopened = std::get_if<ipc::Reopened>(&*message)) {
+          return events_.log_files_taken(mold, reopened->serial);
+        }
         events_.mold_message(mold, *message, traceback_of(record));
       },
       [] {});
@@ -198,6 +201,27 @@ std::unique_ptr<Peer> ProcessWorld::peer_of_mold(MoldId mold, ipc::Channel chann
 void ProcessWorld::release_mold(MoldId mold) {
   molds_.erase(mold);  // a peer may end inside its own record: see Peer::on_event
   mold_words_.erase(mold);
+}
+
+void ProcessWorld::send_to_mold(MoldId mold, const ipc::MoldCommand& command) {
+  const auto it = molds_.find(mold);
+  if (it != molds_.end()) it->second->send(ipc::encode(command));
+}
+
+std::set<std::uint64_t> ProcessWorld::give_log_files(const ipc::Reopen& order) {
+  std::vector<int> descriptors;
+  if (order.log) descriptors.push_back(options_.log_fd);
+  if (order.access_log) descriptors.push_back(options_.access_log_fd);
+  std::set<std::uint64_t> told;
+  for (const auto& [id, peer] : molds_) {
+    peer->send(ipc::encode(ipc::MoldCommand{order}), descriptors);
+    told.insert(id);
+  }
+  for (const auto& [id, peer] : workers_) {
+    peer->send(ipc::encode(ipc::WorkerCommand{order}), descriptors);
+    told.insert(id);
+  }
+  return told;
 }
 
 Result<void> ProcessWorld::fork_worker(MoldId mold, const ipc::Fork& order) {
@@ -221,6 +245,9 @@ std::unique_ptr<Peer> ProcessWorld::peer_of_worker(WorkerId worker, ipc::Channel
         if (!message) return log_.error("worker: {}", message.error().message());
         if (std::holds_alternative<ipc::LastWords>(*message)) {
           return keep_words(worker_words_, worker, record);
+        }
+        if (const auto* reopened = std::get_if<ipc::Reopened>(&*message)) {
+          return events_.log_files_taken(worker, reopened->serial);
         }
         events_.worker_message(worker, *message, traceback_of(record));
       },

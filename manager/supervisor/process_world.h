@@ -5,6 +5,7 @@
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
 #include <random>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -68,6 +69,8 @@ class ProcessWorld final : public World {
     std::function<void(MoldId, const ipc::MoldMessage&, std::string)> mold_message;
     std::function<void(WorkerId, const ipc::WorkerMessage&, std::string)> worker_message;
     std::function<void(WorkerId)> worker_channel_closed;
+    // By a mold or a worker, whose numbers differ.
+    std::function<void(std::uint64_t who, std::uint64_t serial)> log_files_taken;
     std::function<void()> time;
     std::function<void()> look;
     std::function<void(int)> leave;
@@ -85,11 +88,17 @@ class ProcessWorld final : public World {
   // Instead of starting any. The scoreboard is the old one.
   Result<void> restore(const nlohmann::json& saved, const StateReader& reader);
 
+  // Sends the log files to all molds and workers, who are returned.
+  std::set<std::uint64_t> give_log_files(const ipc::Reopen& order);
+  // Is there a mold or worker of this number?
+  bool knows(std::uint64_t who) const { return molds_.contains(who) || workers_.contains(who); }
+
   std::chrono::milliseconds now() override;
   void wake_at(std::chrono::milliseconds when) override;
   void look_every(std::chrono::milliseconds period) override;
   Result<pid_t> start_mold(MoldId mold, const ipc::MoldOrder& order) override;
   void release_mold(MoldId mold) override;
+  void send_to_mold(MoldId mold, const ipc::MoldCommand& command) override;
   Result<void> fork_worker(MoldId mold, const ipc::Fork& order) override;
   void send(WorkerId worker, const ipc::WorkerCommand& command) override;
   void give_sockets(WorkerId worker, const std::vector<SocketId>& sockets) override;

@@ -50,8 +50,9 @@ Result<Inherited> inherit(const StateReader& reader) {
       inherited.settings.origins[setting.name] =
           document.at("origins").value(setting.name, "default");
     }
-    inherited.files.log = reader.take(document.at("log").at("file"));
-    inherited.files.access = reader.take(document.at("log").at("access"));
+    const json& log = document.at("log");
+    inherited.files = LogFiles::adopt(inherited.settings.values, reader.take(log.at("file")),
+                                      reader.take(log.at("access")));
     inherited.scoreboard = reader.take(document.at("scoreboard"));
     inherited.version = document.at("version").get<std::string>();
     inherited.program = document.at("program").get<std::string>();

@@ -218,6 +218,8 @@ json Lifecycle::save() const {
   for (const auto& slot : slots_) slots.push_back(manager::save(slot));
   json saved{{"target", target_},
              {"scaled", scaled_},
+             {"drained", traffic_ == Traffic::drained},
+             {"dismissed", dismissed_},
              {"oom_kills_told", oom_kills_told_},
              {"generation", generation_},
              {"next_key", next_key_},
@@ -249,6 +251,8 @@ Result<void> Lifecycle::restore(const json& saved) {
   return reading("lifecycle", [&] {
     target_ = saved.at("target").get<int>();
     scaled_ = saved.at("scaled").get<bool>();
+    traffic_ = saved.at("drained").get<bool>() ? Traffic::drained : Traffic::open;
+    dismissed_ = saved.at("dismissed").get<int>();
     oom_kills_told_ = saved.at("oom_kills_told").get<std::int64_t>();
     generation_ = saved.at("generation").get<int>();
     next_key_ = saved.at("next_key").get<int>();
@@ -271,7 +275,7 @@ Result<void> Lifecycle::restore(const json& saved) {
       slots_.push_back(slot_from(one));
       check(slots_.back().index == static_cast<int>(slots_.size()) - 1, "a slot is missing");
     }
-    check(target_ >= 1 && static_cast<std::size_t>(target_) <= slots_.size(),
+    check(target_ >= (dismissed_ > 0 ? 0 : 1) && static_cast<std::size_t>(target_) <= slots_.size(),
           "fewer slots than wanted workers");
     check(generations_.contains(generation_), "its generation is missing");
     active_slots_ = saved.at("active_slots").get<std::vector<int>>();

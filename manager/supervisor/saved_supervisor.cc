@@ -85,9 +85,10 @@ void Supervisor::save(StateWriter& writer) const {
   json& document = writer.document;
   document["settings"] = loaded_.values.to_json();
   document["origins"] = loaded_.origins;
-  document["log"] = {{"file", writer.keep(files_.log.get())},
-                     {"access", writer.keep(files_.access.get())},
+  document["log"] = {{"file", writer.keep(files_.own_log_fd())},
+                     {"access", writer.keep(files_.access_fd())},
                      {"level", static_cast<int>(level_of(log_))},
+                     {"level_was_set", log_level_.has_value()},
                      {"dropped", metrics_.dropped()}};
   document["scoreboard"] = writer.keep(world_.scoreboard().fd());
   document["listeners"] = listeners_.save(writer);
@@ -127,7 +128,9 @@ Result<void> Supervisor::restore(const StateReader& reader) {
       unknown_exits_[one.at("pid").get<pid_t>()] = one.at("status").get<int>();
     }
     const json& log = document.at("log");
-    log_.set_level(static_cast<LogLevel>(log.at("level").get<int>()));
+    const auto level = static_cast<LogLevel>(log.at("level").get<int>());
+    log_.set_level(level);
+    if (log.value("level_was_set", false)) log_level_ = level;
     metrics_.set_dropped_before(log.at("dropped").get<std::uint64_t>());
     if (const json& control = document.at("control"); !control.is_null()) {
       serve_control(reader.take(control.at("fd")), control.at("address").get<std::string>(),

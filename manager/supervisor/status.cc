@@ -42,6 +42,7 @@ std::string Status::state() const {
     case Phase::running:
       break;
   }
+  if (lifecycle_.traffic() == Traffic::drained) return "draining";
   if (lifecycle_.reloading()) return "reloading";
   return lifecycle_.degraded() ? "degraded" : "running";
 }

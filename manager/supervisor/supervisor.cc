@@ -25,36 +25,13 @@ constexpr std::size_t kMostUnknownExits = 256;
 
 constexpr int kControlBacklog = 128;
 
-Result<UniqueFd> open_log(const char* setting, const std::string& path) {
-  UniqueFd fd(::open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644));
-  if (!fd) return Error::from_errno(fmt::format("{}: {}", setting, path));
-  return fd;
-}
-
 }  // namespace
-
-Result<LogFiles> LogFiles::open(const Settings& settings) {
-  LogFiles files;
-  if (!settings.log_file.empty()) {
-    auto fd = open_log("log_file", settings.log_file);
-    if (!fd) return std::move(fd).error();
-    files.log = std::move(*fd);
-  }
-  if (settings.access_log == "-") {
-    files.access.reset(::fcntl(1, F_DUPFD_CLOEXEC, 3));
-  } else if (!settings.access_log.empty()) {
-    auto fd = open_log("access_log", settings.access_log);
-    if (!fd) return std::move(fd).error();
-    files.access = std::move(*fd);
-  }
-  return files;
-}
 
 ProcessWorld::Options Supervisor::world_options(const LogFiles& files) {
   ProcessWorld::Options options;
   options.worker_program = libexec_directory() + "/mgr-worker";
   options.log_fd = files.log_fd();
-  options.access_log_fd = files.access ? files.access.get() : -1;
+  options.access_log_fd = files.access_fd();
   return options;
 }
 
@@ -66,6 +43,7 @@ Supervisor::Supervisor(LoadedSettings loaded, Log& log, LogFiles& files, ipc::Sc
                  log),
       world_(loop_, log, listeners_, std::move(scoreboard), world_options(files)),
       lifecycle_(world_, log),
+      log_control_(loop_, world_, files, log),
       metrics_({world_, lifecycle_, listeners_, world_.scoreboard(), world_.totals(), log}) {
   world_.set_events(
       {.mold_message =
@@ -82,6 +60,8 @@ Supervisor::Supervisor(LoadedSettings loaded, Log& log, LogFiles& files, ipc::Sc
              lifecycle_.on_worker_message(worker, message, std::move(traceback));
            },
        .worker_channel_closed = [this](WorkerId id) { lifecycle_.on_worker_channel_closed(id); },
+       .log_files_taken = [this](std::uint64_t who,
+                                 std::uint64_t serial) { log_control_.taken(who, serial); },
        .time = [this] { lifecycle_.on_time(); },
        .look = [this] { lifecycle_.on_look(); },
        .leave =
@@ -174,17 +154,21 @@ Result<void> Supervisor::open_admin(const std::string& address) {
 }
 
 ControlApi::Actions Supervisor::actions() {
-  return {.reload = [this](Done done) { reload(std::move(done)); },
-          .restart = [this](std::vector<int> slots, Done done) { lifecycle_.restart(slots, done); },
-          .scale = [this](auto by, Done done) { lifecycle_.scale(by, done); },
-          .stop = [this](Lifecycle::Stop kind) { lifecycle_.stop(kind); },
-          .upgrade = [this](auto asker, Done done) { upgrade(std::move(asker), std::move(done)); },
-          .when_stopped = [this](auto callback) { lifecycle_.when_stopped(callback); },
-          .config = [this] { return describe_settings(); },
-          .not_ready_reason = [this] { return lifecycle_.not_ready_reason(); },
-          .ready_text = [this] { return lifecycle_.ready_text(); },
-          .metrics = [this] { return metrics_.text(); },
-          .stack = [this](int slot, auto done) { take_stack(slot, std::move(done)); }};
+  return {
+      .reload = [this](Done done) { reload(std::move(done)); },
+      .restart = [this](std::vector<int> slots, Done done) { lifecycle_.restart(slots, done); },
+      .scale = [this](auto by, Done done) { lifecycle_.scale(by, done); },
+      .stop = [this](Lifecycle::Stop kind) { lifecycle_.stop(kind); },
+      .set_traffic = [this](Traffic traffic, Done done) { lifecycle_.set_traffic(traffic, done); },
+      .reopen = [this](Done done) { log_control_.reopen(std::move(done)); },
+      .set_log_level = [this](LogLevel level, Done done) { set_log_level(level, done); },
+      .upgrade = [this](auto asker, Done done) { upgrade(std::move(asker), std::move(done)); },
+      .when_stopped = [this](auto callback) { lifecycle_.when_stopped(callback); },
+      .config = [this] { return describe_settings(); },
+      .not_ready_reason = [this] { return lifecycle_.not_ready_reason(); },
+      .ready_text = [this] { return lifecycle_.ready_text(); },
+      .metrics = [this] { return metrics_.text(); },
+      .stack = [this](int slot, auto done) { take_stack(slot, std::move(done)); }};
 }
 
 void Supervisor::take_stack(int slot,
@@ -255,19 +239,34 @@ void Supervisor::reload(Done done) {
   lifecycle_.reload([this] { return prepare_reload(); },
                     [this, done](const Outcome& outcome) {
                       if (outcome.ok && pending_) {
+                        const LogLevel level = pending_->values.log_level;
+                        if (level != loaded_.values.log_level) {
+                          log_level_.reset();
+                          log_.set_level(level);
+                        }
                         loaded_ = std::move(*pending_);
-                        log_.set_level(loaded_.values.log_level);
                       }
                       pending_.reset();
                       done(outcome);
                     });
 }
 
-// The settings in force; a scale is the origin of a number of workers that is not the settings'.
+void Supervisor::set_log_level(LogLevel level, const Done& done) {
+  log_level_ = level;
+  log_.set_level(level);
+  lifecycle_.set_log_level(level);
+  done({.message = fmt::format("log level {}", to_string(level))});
+}
+
+// The settings in force; a scale is the origin of a number of workers that is not the settings',
+// and `mgr log-level` that of its level.
 nlohmann::json Supervisor::describe_settings() const {
   nlohmann::json settings = loaded_.describe();
   if (lifecycle_.scaled()) {
     settings["workers"] = {{"value", lifecycle_.target()}, {"origin", "scale"}};
+  }
+  if (log_level_) {
+    settings["log_level"] = {{"value", to_string(*log_level_)}, {"origin", "log-level"}};
   }
   return settings;
 }
@@ -288,7 +287,9 @@ Result<Lifecycle::Prepared> Supervisor::prepare_reload() {
     prepared.workers = wanted_workers(fresh->values);
   }
   if (auto kept = keep_old(*fresh, prepared.not_applied); !kept) return std::move(kept).error();
-  prepared.settings = std::make_shared<const Settings>(fresh->values);
+  Settings values = fresh->values;
+  if (log_level_ && values.log_level == loaded_.values.log_level) values.log_level = *log_level_;
+  prepared.settings = std::make_shared<const Settings>(std::move(values));
   pending_ = std::move(*fresh);
   return prepared;
 }
@@ -389,12 +390,20 @@ void Supervisor::watch_signals() {
     log_.info("SIGTTOU: one worker less");
     lifecycle_.scale(Lifecycle::ScaleBy{-1}, said("scale"));
   });
+  on(SIGUSR1, [this, said] {
+    log_.info("SIGUSR1: reopen log files");
+    log_control_.reopen(said("reopen"));
+  });
   on(SIGUSR2, [this, said] {
     log_.info("SIGUSR2: upgrade");
     upgrade([] { return -1; }, said("upgrade"));
   });
-  on(SIGUSR1,
-     [this] { log_.warning("SIGUSR1 has no meaning for this version of mgr; nothing is done"); });
+  on(SIGWINCH, [this, said] {
+    // Resizing a window sends it.
+    if (UniqueFd(::open("/dev/tty", O_RDWR | O_NOCTTY | O_CLOEXEC))) return;
+    log_.info("SIGWINCH: all workers leave; a reload or a scale brings some back");
+    lifecycle_.dismiss(said("SIGWINCH"));
+  });
 }
 
 void Supervisor::reap() {

@@ -15,6 +15,8 @@
 #include "manager/supervisor/control_api.h"
 #include "manager/supervisor/lifecycle.h"
 #include "manager/supervisor/listeners.h"
+#include "manager/supervisor/log_control.h"
+#include "manager/supervisor/log_files.h"
 #include "manager/supervisor/metrics.h"
 #include "manager/supervisor/notify.h"
 #include "manager/supervisor/process_world.h"
@@ -24,16 +26,6 @@
 #include "manager/supervisor/upgrade.h"
 
 namespace mgr::manager {
-
-// The descriptors of the logs. Opened at start; borrowed by everybody else.
-struct LogFiles {
-  UniqueFd log;     // log_file; none: standard error
-  UniqueFd access;  // access_log; none: off
-  int log_fd() const { return log ? log.get() : 2; }
-
-  // Errors name setting, path and reason.
-  static Result<LogFiles> open(const Settings& settings);
-};
 
 // The supervisor process put together: one loop, on which arrive signals, the ends of children,
 // records of molds and workers, and control calls; each goes to the Lifecycle, which decides.
@@ -83,6 +75,7 @@ class Supervisor {
   void on_exit(pid_t pid, int status);
   nlohmann::json describe_settings() const;
   void upgrade(std::function<int()> asker, Done done);
+  void set_log_level(LogLevel level, const Done& done);
   void take_stack(int slot, std::function<void(const Result<nlohmann::ordered_json>&)> done);
   Result<Lifecycle::Prepared> prepare_reload();
   // Gives `fresh` the running values of these settings.
@@ -101,6 +94,9 @@ class Supervisor {
   Listeners listeners_;
   ProcessWorld world_;
   Lifecycle lifecycle_;
+  LogControl log_control_;
+  std::optional<LogLevel>
+      log_level_;  // by `mgr log-level`, until a reload changes that of the settings
   Metrics metrics_;
   std::vector<SignalWatcher> signals_;
   std::map<pid_t, int> unknown_exits_;  // reaped before the mold said whose they are

@@ -69,6 +69,7 @@ void Lifecycle::apply(Worker& worker, WorkerEvent event) {
       break;
     case WorkerAction::give_sockets:
       worker.stopped_accepting = false;
+      if (closes_connections()) world_.send(worker.id, ipc::CloseAfterResponse{});
       step_again_ = true;  // assign_sockets() comes later in this step or the next round
       break;
     case WorkerAction::send_hold:
@@ -81,7 +82,7 @@ void Lifecycle::apply(Worker& worker, WorkerEvent event) {
       if (worker.hang.stage == HangStage::judged && phase_ != Phase::stopping) {
         worker.deadline = std::max(*worker.deadline, world_.now() + kDumpTime);
       }
-      const bool last = phase_ == Phase::stopping;
+      const bool last = phase_ == Phase::stopping || target_ == 0;
       world_.send(worker.id, ipc::Drain{last, graceful.count()});
       break;
     }

@@ -40,6 +40,7 @@ class World {
   virtual Result<pid_t> start_mold(MoldId mold, const ipc::MoldOrder& order) = 0;
   // Closes the mold's channel, on which it leaves by itself.
   virtual void release_mold(MoldId mold) = 0;
+  virtual void send_to_mold(MoldId mold, const ipc::MoldCommand& command) = 0;
 
   // Makes the worker's channel and asks the mold to fork it.
   virtual Result<void> fork_worker(MoldId mold, const ipc::Fork& order) = 0;

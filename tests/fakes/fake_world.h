@@ -26,6 +26,8 @@ class FakeWorld final : public World {
   };
   std::deque<Asked> forks;                            // not answered yet
   std::map<WorkerId, std::vector<std::string>> sent;  // names of commands
+  std::map<WorkerId, ipc::Drain> last_drain;
+  std::map<MoldId, std::vector<std::string>> sent_to_molds;
   std::map<WorkerId, std::set<SocketId>> given;
   std::vector<std::pair<pid_t, int>> kills;
   std::vector<SocketInfo> socket_infos;
@@ -75,18 +77,31 @@ class FakeWorld final : public World {
     return mold_pids[mold];
   }
   void release_mold(MoldId mold) override { released_molds.insert(mold); }
+  void send_to_mold(MoldId mold, const ipc::MoldCommand& command) override {
+    static const char* const kNames[] = {"fork", "reopen", "set_log_level"};
+    sent_to_molds[mold].push_back(kNames[command.index()]);
+  }
   Result<void> fork_worker(MoldId mold, const ipc::Fork& order) override {
     if (fail_fork) return Error("socketpair: Too many open files");
     forks.push_back({mold, order});
     return {};
   }
   void send(WorkerId worker, const ipc::WorkerCommand& command) override {
-    static const char* const kNames[] = {
-        "listen", "release", "hold", "drain", "quit", "try_accept", "close_after_response"};
+    static const char* const kNames[] = {"listen",
+                                         "release",
+                                         "hold",
+                                         "drain",
+                                         "quit",
+                                         "try_accept",
+                                         "close_after_response",
+                                         "keep_after_response",
+                                         "reopen",
+                                         "set_log_level"};
     sent[worker].push_back(kNames[command.index()]);
     if (const auto* release = std::get_if<ipc::Release>(&command)) {
       for (const auto id : release->ids) given[worker].erase(id);
     }
+    if (const auto* drain = std::get_if<ipc::Drain>(&command)) last_drain[worker] = *drain;
     if (command.index() >= 2 && command.index() <= 4) given[worker].clear();
   }
   void give_sockets(WorkerId worker, const std::vector<SocketId>& sockets) override {

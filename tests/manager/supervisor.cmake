@@ -17,6 +17,7 @@ add_executable(supervisor_test
   ${CMAKE_CURRENT_SOURCE_DIR}/supervisor/stack_answer_test.cc
   ${CMAKE_CURRENT_SOURCE_DIR}/supervisor/text_writer_test.cc
   ${CMAKE_CURRENT_SOURCE_DIR}/supervisor/totals_test.cc
+  ${CMAKE_CURRENT_SOURCE_DIR}/supervisor/traffic_test.cc
   ${CMAKE_CURRENT_SOURCE_DIR}/supervisor/upgrade_change_test.cc
   ${CMAKE_CURRENT_SOURCE_DIR}/supervisor/worker_state_test.cc
 )

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "common/ipc/inherited.h"
+#include "worker/life/log_files.h"
 #include "worker/life/signals.h"
 
 namespace mgr::worker {
@@ -130,15 +131,33 @@ std::optional<Mold::Request> Mold::receive() {
       log_.error("{}", command.error().message());
       continue;
     }
-    const auto& fork = std::get<ipc::Fork>(*command);
-    if (record.descriptors.empty()) {
-      report(ipc::ForkFailed{fork.worker, "the order to fork came without a channel"});
-      continue;
-    }
-    Request request{fork, std::move(record.descriptors.front()), {}};
-    if (record.descriptors.size() > 1) request.stacks = std::move(record.descriptors[1]);
-    return request;
+    if (auto request = obey(*command, std::move(record.descriptors))) return request;
   }
+}
+
+std::optional<Mold::Request> Mold::obey(const ipc::MoldCommand& command,
+                                        std::vector<UniqueFd> descriptors) {
+  if (const auto* reopen = std::get_if<ipc::Reopen>(&command)) {
+    if (take_log_files(*reopen, descriptors)) {
+      report(ipc::Reopened{reopen->serial});
+    } else {
+      log_.error("channel: a Reopen came without its descriptors");
+    }
+    return std::nullopt;
+  }
+  if (const auto* set = std::get_if<ipc::SetLogLevel>(&command)) {
+    log_.set_level(set->level);
+    settings_.log_level = set->level;  // that of the workers to come
+    return std::nullopt;
+  }
+  const auto& fork = std::get<ipc::Fork>(command);
+  if (descriptors.empty()) {
+    report(ipc::ForkFailed{fork.worker, "the order to fork came without a channel"});
+    return std::nullopt;
+  }
+  Request request{fork, std::move(descriptors.front()), {}};
+  if (descriptors.size() > 1) request.stacks = std::move(descriptors[1]);
+  return request;
 }
 
 std::optional<Identity> Mold::fork(Request request, const ForkHooks& hooks) {

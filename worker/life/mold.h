@@ -56,7 +56,7 @@ class Mold {
     UniqueFd channel;
     UniqueFd stacks;
   };
-  // Waits for the next Fork. nullopt: the supervisor is gone.
+  // Waits for the next Fork, obeying other commands. nullopt: the supervisor is gone.
   std::optional<Request> receive();
   // Forks the worker, which becomes the supervisor's child, and reports it (or why not).
   // Returns in the worker with its identity, in the mold with nullopt.
@@ -64,6 +64,8 @@ class Mold {
 
  private:
   void send(const ipc::MoldMessage& message, const std::vector<int>& descriptors);
+  // Makes a Fork a request; obeys what else there is.
+  std::optional<Request> obey(const ipc::MoldCommand& command, std::vector<UniqueFd> descriptors);
   Mold(ipc::Channel channel, ipc::MoldOrder order, Settings settings, ipc::Scoreboard scoreboard);
 
   ipc::Channel channel_;

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "common/ipc/inherited.h"
+#include "worker/life/log_files.h"
 #include "worker/life/signals.h"
 
 namespace mgr::worker {
@@ -204,9 +205,19 @@ void Worker::obey(ipc::WorkerCommand command, std::vector<UniqueFd> descriptors)
     void operator()(ipc::Quit&) { worker.step(Event::quit); }
     void operator()(ipc::TryAccept&) { worker.server_->try_accept(); }
     void operator()(ipc::CloseAfterResponse&) { worker.server_->close_after_response(); }
+    void operator()(ipc::KeepAfterResponse&) { worker.server_->keep_after_response(); }
+    void operator()(ipc::Reopen& m) { worker.reopen(m); }
+    void operator()(ipc::SetLogLevel& m) { worker.log_.set_level(m.level); }
   };
   std::visit(Visitor{*this}, command);
   descriptors_.clear();
+}
+
+void Worker::reopen(const ipc::Reopen& order) {
+  if (!take_log_files(order, descriptors_)) {
+    return log_.error("channel: a Reopen came without its descriptors");
+  }
+  send(ipc::Reopened{order.serial});
 }
 
 void Worker::lose_supervisor() {

@@ -95,6 +95,7 @@ class Worker {
   void act(Action action);
   void on_channel();
   void obey(ipc::WorkerCommand command, std::vector<UniqueFd> descriptors);
+  void reopen(const ipc::Reopen& order);
   void lose_supervisor();
   void accept();
   void begin_drain();

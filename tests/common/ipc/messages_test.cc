@@ -60,6 +60,27 @@ TEST(Messages, of_workers_arrive_as_they_were_sent) {
   EXPECT_EQ(worker_round_trip(Stuck{4}).threads, 4);
 }
 
+TEST(Messages, of_log_files_and_levels_go_to_molds_and_workers) {
+  const Reopen reopen = command_round_trip(Reopen{7, true, false});
+  EXPECT_EQ(reopen.serial, 7u);
+  EXPECT_TRUE(reopen.log);
+  EXPECT_FALSE(reopen.access_log);
+  const auto to_mold = decode_mold_command(encode(MoldCommand(Reopen{8, false, true})));
+  EXPECT_EQ(std::get<Reopen>(to_mold.value()).serial, 8u);
+  EXPECT_TRUE(std::get<Reopen>(to_mold.value()).access_log);
+  EXPECT_EQ(worker_round_trip(Reopened{9}).serial, 9u);
+  EXPECT_EQ(mold_round_trip(Reopened{9}).serial, 9u);
+  for (const LogLevel level : {LogLevel::debug, LogLevel::error}) {
+    EXPECT_EQ(command_round_trip(SetLogLevel{level}).level, level);
+  }
+  for (const char* level : {"-1", "4", "\"info\""}) {
+    const std::string text =
+        std::string(R"({"v": 1, "type": "set_log_level", "level": )") + level + "}";
+    EXPECT_FALSE(decode_worker_command(text).ok()) << level;
+    EXPECT_FALSE(decode_mold_command(text).ok()) << level;
+  }
+}
+
 TEST(Messages, to_workers_arrive_as_they_were_sent) {
   const Listen listen =
       command_round_trip(Listen{{{1, "127.0.0.1:80", false}, {2, "unix:/run/ä.sock", true}}});
@@ -76,6 +97,7 @@ TEST(Messages, to_workers_arrive_as_they_were_sent) {
   (void)command_round_trip(Quit{});
   (void)command_round_trip(TryAccept{});
   (void)command_round_trip(CloseAfterResponse{});
+  (void)command_round_trip(KeepAfterResponse{});
 }
 
 TEST(Messages, carry_the_order_of_a_mold) {

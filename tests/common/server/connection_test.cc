@@ -226,6 +226,21 @@ TEST_F(Draining, close_after_response_goes_on_accepting) {
   }
 }
 
+TEST_F(Draining, keep_after_response_takes_it_back_until_a_drain) {
+  start();
+  server->close_after_response();
+  server->keep_after_response();
+  Client client = connect();
+  for (int i = 0; i < 2; ++i) {
+    client.send(kGet);
+    EXPECT_FALSE(client.response().has("Connection: close\r\n"));
+  }
+  server->drain([] {});
+  server->keep_after_response();
+  client.send(kGet);
+  EXPECT_TRUE(client.response().has("Connection: close\r\n"));
+}
+
 TEST_F(Draining, close_connections_cuts_and_tells) {
   start();
   Client client = connect();

@@ -104,7 +104,7 @@ TEST(Table, a_reload_applies_all_but_what_belongs_to_the_supervisor) {
     if (setting.reload == Reload::needs_restart) fixed.insert(setting.name);
   EXPECT_EQ(fixed, (std::set<std::string>{"name", "bind", "backlog", "socket_mode", "socket_group",
                                           "control", "control_mode", "control_group", "admin",
-                                          "log_file"}));
+                                          "log_file", "access_log"}));
 }
 
 TEST(Table, tells_which_changes_need_a_new_start) {

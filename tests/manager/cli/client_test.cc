@@ -71,6 +71,20 @@ TEST_F(Client, upgrade_is_a_change_like_others) {
   EXPECT_EQ(request_line(), "POST /v1/upgrade HTTP/1.1");
 }
 
+TEST_F(Client, has_a_path_for_each_change) {
+  const std::string done = http(200, kJson, R"({"message": "drained"})");
+  EXPECT_EQ(ask({.verb = Verb::drain}, done), 0);
+  EXPECT_EQ(request_line(), "POST /v1/drain HTTP/1.1");
+  EXPECT_EQ(out_.str(), "drained\n");
+  EXPECT_EQ(ask({.verb = Verb::undrain}, done), 0);
+  EXPECT_EQ(request_line(), "POST /v1/undrain HTTP/1.1");
+  EXPECT_EQ(ask({.verb = Verb::reopen}, done), 0);
+  EXPECT_EQ(request_line(), "POST /v1/reopen HTTP/1.1");
+  EXPECT_EQ(ask({.verb = Verb::log_level, .level = "debug"}, done), 0);
+  EXPECT_EQ(request_line(), "PUT /v1/log-level HTTP/1.1");
+  EXPECT_EQ(body(), R"({"level":"debug"})");
+}
+
 TEST_F(Client, prints_the_whole_detail_of_a_problem) {
   EXPECT_EQ(
       ask({.verb = Verb::reload},

@@ -125,6 +125,14 @@ TEST(CommandLine, restart_takes_slots) {
     EXPECT_NE(refused({"restart", text}), "accepted") << text;
 }
 
+TEST(CommandLine, log_level_takes_a_level) {
+  EXPECT_EQ(accepted({"log-level", "debug"}).level, "debug");
+  EXPECT_EQ(refused({"log-level", "loud"}),
+            "mgr log-level: 'loud' is not known; allowed: debug, info, warning or error\n");
+  EXPECT_NE(refused({"log-level"}), "accepted");
+  EXPECT_NE(refused({"log-level", "info", "debug"}), "accepted");
+}
+
 TEST(CommandLine, clients_name_their_supervisor) {
   const CommandLine line = accepted({"stop", "--now", "--control", "/c", "-i", "n", "-c", "f"});
   EXPECT_TRUE(line.now);
@@ -156,8 +164,9 @@ TEST(CommandLine, import_takes_a_file_or_words_that_are_not_its_own) {
 
 TEST(CommandLine, helps_everywhere) {
   const std::string top = help({"--help"});
-  for (const char* verb : {"run", "check", "config", "status", "metrics", "ready", "scale",
-                           "reload", "restart", "stop", "upgrade", "import", "version"}) {
+  for (const char* verb :
+       {"run", "check", "config", "status", "metrics", "ready", "scale", "reload", "restart",
+        "stop", "upgrade", "import", "drain", "undrain", "reopen", "log-level", "version"}) {
     EXPECT_NE(top.find(verb), std::string::npos) << verb;
     EXPECT_NE(help({verb, "--help"}).find(verb), std::string::npos) << verb;
   }
