@@ -9,6 +9,7 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 
+#include "manager/cli/event_lines.h"
 #include "manager/cli/status_table.h"
 
 namespace mgr::cli {
@@ -110,6 +111,18 @@ int log_level(ControlClient& client, const std::string& level, Console console) 
   return print_change(*response, console);
 }
 
+int events(ControlClient& client, bool as_json, Console console) {
+  EventReader reader;
+  const Result<ControlResponse> response = client.stream("/v1/events", [&](std::string_view bytes) {
+    for (const std::string& data : reader.take(bytes)) {
+      const auto event = nlohmann::ordered_json::parse(data, nullptr, false);
+      console.out << (as_json || !event.is_object() ? data : event_text(event)) << std::endl;
+    }
+  });
+  if (!response) return failed(response.error().message(), console);
+  return succeeded(*response) ? 0 : failed(reason_of(*response), console);
+}
+
 json scale_order(const ScaleRequest& request) {
   return {{request.relative ? "change" : "workers", request.number}};
 }
@@ -193,6 +206,8 @@ int ask(const CommandLine& line, ControlClient& client, Console console) {
       return change(client, "/v1/reopen", json::object(), console);
     case Verb::log_level:
       return log_level(client, line.level, console);
+    case Verb::events:
+      return events(client, line.json, console);
     case Verb::stop:
       return stop(client, line.now, console);
     case Verb::run:

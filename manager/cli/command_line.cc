@@ -49,6 +49,7 @@ constexpr VerbName kVerbs[] = {
     {Verb::reopen, "reopen", "Open the log files anew, after they were moved away"},
     {Verb::log_level, "log-level",
      "Set the least severe level that is logged, until it is reloaded"},
+    {Verb::events, "events", "Print what happens, a line an event, until the supervisor ends"},
     {Verb::version, "version", "Print the versions of mgr and its libraries"},
 };
 
@@ -131,7 +132,8 @@ void add_arguments(CLI::App& command, Verb verb, Storage& storage) {
     command.add_option("-i,--instance", storage.instance, "Name of the supervisor")
         ->type_name("NAME");
   }
-  if (verb == Verb::status) command.add_flag("--json", storage.json, "Print JSON");
+  if (verb == Verb::status || verb == Verb::events)
+    command.add_flag("--json", storage.json, "Print JSON");
   if (verb == Verb::stop)
     command.add_flag("--now", storage.now, "Cut the requests in flight instead of finishing them");
   if (verb == Verb::scale) {

@@ -27,6 +27,7 @@ enum class Verb {
   undrain,
   reopen,
   log_level,
+  events,
   version
 };
 
@@ -52,7 +53,7 @@ struct CommandLine {
   std::optional<std::string> file{};  // run, check, config: -c FILE
   ConfigOutput output = ConfigOutput::text;
   Target target{};    // the clients
-  bool json = false;  // status
+  bool json = false;  // status, events
   ScaleRequest scale{};
   std::vector<int> slots{};                  // restart (empty: all), stack (one)
   std::string level{};                       // log-level

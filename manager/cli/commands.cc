@@ -115,6 +115,7 @@ int carry_out(const CommandLine& line, const Programs& programs, const Places& p
     case Verb::undrain:
     case Verb::reopen:
     case Verb::log_level:
+    case Verb::events:
       return ask_supervisor(line, places, console);
   }
   return kFailed;

@@ -23,7 +23,7 @@ void set_patience(int fd, int option, std::chrono::seconds patience) {
 // Collects one response from what llhttp reports.
 class ResponseParser {
  public:
-  ResponseParser() {
+  explicit ResponseParser(ControlClient::Sink sink) : sink_(std::move(sink)) {
     llhttp_settings_init(&callbacks_);
     callbacks_.on_header_field = on_field;
     callbacks_.on_header_value = on_value;
@@ -71,7 +71,11 @@ class ResponseParser {
     return 0;
   }
   static int on_body(llhttp_t* parser, const char* at, std::size_t length) noexcept {
-    self(parser).response_.body.append(at, length);
+    if (self(parser).sink_ && parser->status_code == 200) {
+      self(parser).sink_({at, length});
+    } else {
+      self(parser).response_.body.append(at, length);
+    }
     return 0;
   }
   static int on_complete(llhttp_t* parser) noexcept {
@@ -80,6 +84,7 @@ class ResponseParser {
   }
 
   llhttp_settings_t callbacks_;
+  ControlClient::Sink sink_;
   llhttp_t parser_;
   ControlResponse response_;
   std::string field_;
@@ -119,6 +124,12 @@ Result<ControlResponse> ControlClient::get(std::string_view path, std::chrono::s
       path));
 }
 
+Result<ControlResponse> ControlClient::stream(std::string_view path, Sink sink) {
+  return exchange(
+      fmt::format("GET {} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", path),
+      std::move(sink));
+}
+
 Result<ControlResponse> ControlClient::post(std::string_view path, std::string_view json) {
   return change("POST", path, json);
 }
@@ -139,10 +150,10 @@ Error ControlClient::failure(std::string_view what) const {
   return Error(fmt::format("{}: {}", address_, what));
 }
 
-Result<ControlResponse> ControlClient::exchange(std::string_view request) {
+Result<ControlResponse> ControlClient::exchange(std::string_view request, Sink sink) {
   if (Result<void> sent = send_all(fd_.get(), request); !sent)
     return std::move(sent).error().with(address_);
-  ResponseParser parser;
+  ResponseParser parser(std::move(sink));
   char buffer[16384];
   while (!parser.complete()) {
     const ssize_t n = ::recv(fd_.get(), buffer, sizeof buffer, 0);

@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 
 #include <chrono>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -31,6 +32,9 @@ class ControlClient {
   // Waits for the whole response, `patience` for each part of it, or for ever. Errors: the
   // connection broke, no HTTP.
   Result<ControlResponse> get(std::string_view path, std::chrono::seconds patience);
+  // The body goes to `sink` as it comes, for as long as it does, where the status is 200.
+  using Sink = std::function<void(std::string_view data)>;
+  Result<ControlResponse> stream(std::string_view path, Sink sink);
   Result<ControlResponse> post(std::string_view path, std::string_view json);
   Result<ControlResponse> put(std::string_view path, std::string_view json);
 
@@ -39,7 +43,7 @@ class ControlClient {
       : fd_(std::move(fd)), address_(std::move(address)), peer_(peer) {}
   Result<ControlResponse> change(std::string_view method, std::string_view path,
                                  std::string_view json);
-  Result<ControlResponse> exchange(std::string_view request);
+  Result<ControlResponse> exchange(std::string_view request, Sink sink = {});
   Error failure(std::string_view what) const;
 
   UniqueFd fd_;

@@ -110,6 +110,7 @@ bool Lifecycle::begin(Reload& reload) {
   if (!prepared) {
     Failure failure{"configuration", prepared.error().message(), "", 78};
     log_.error("reload refused: {}; the running generation serves on", failure.error);
+    tell(EventKind::reload_refused, {{"stage", failure.stage}, {"error", failure.error}});
     last_reload_ = LastReload{false, failure, Millis(0)};
     ++reloads_refused_;
     reload.done({.ok = false, .message = "refused", .failure = failure});
@@ -130,6 +131,7 @@ bool Lifecycle::begin(Reload& reload) {
   reload.epoch = next_epoch_++;
   log_.info("reload: loading generation {}; generation {} serves on", fresh.number,
             old ? old->number : 0);
+  tell(EventKind::reload_begun, {{"generation", fresh.number}});
   const int key = fresh.key;
   generations_.emplace(key, std::move(fresh));
   ensure_mold(*find_generation(key));
@@ -230,6 +232,7 @@ void Lifecycle::finish_reload(Reload& reload) {
   const Millis took = world_.now() - reload.began;
   last_reload_ = LastReload{true, std::nullopt, took};
   log_.info("reload finished: generation {} serves, after {} ms", fresh->number, took.count());
+  tell(EventKind::reload_finished, {{"generation", fresh->number}, {"duration_ms", took.count()}});
   Outcome outcome{.message = fmt::format("generation {} serves", fresh->number)};
   outcome.not_applied = reload.prepared.not_applied;
   if (reload.prepared.workers) {
@@ -290,6 +293,10 @@ bool Lifecycle::finish_rollback(Reload& reload) {
                       (no_mold && !worker(slot.current));
     if (!back) return false;
   }
+  const Generation* failed = find_generation(reload.new_generation);
+  tell(EventKind::reload_rolled_back, {{"generation", failed ? failed->number : 0},
+                                       {"stage", reload.failure->stage},
+                                       {"error", reload.failure->error}});
   drop_generation(reload.new_generation);
   ++reloads_rolled_back_;
   last_reload_ = LastReload{false, reload.failure, world_.now() - reload.began};
@@ -334,6 +341,7 @@ bool Lifecycle::begin(Restart& restart) {
   restart.epoch = next_epoch_++;
   log_.info("restart: replacing {} worker{}", restart.slots.size(),
             restart.slots.size() == 1 ? "" : "s");
+  tell(EventKind::restart_begun, {{"slots", restart.slots}});
   return advance(restart);
 }
 
@@ -344,6 +352,7 @@ bool Lifecycle::advance(Restart& restart) {
       const Worker* current = worker(slot.current);
       if (slot.wanted_epoch == restart.epoch && current) slot.wanted_epoch = current->epoch;
     }
+    tell(EventKind::restart_finished, {{"ok", false}});
     restart.done({.ok = false,
                   .message = "stopped: a new worker did not become ready; the others serve on",
                   .failure = restart.failure});
@@ -362,6 +371,7 @@ bool Lifecycle::advance(Restart& restart) {
     restart.batch.push_back(slot.index);
   }
   if (!restart.batch.empty()) return false;
+  tell(EventKind::restart_finished, {{"ok", true}});
   restart.done({.message = fmt::format("{} worker{} replaced", restart.slots.size(),
                                        restart.slots.size() == 1 ? "" : "s")});
   return true;
@@ -390,6 +400,7 @@ bool Lifecycle::begin(Scale& scale) {
     return true;
   }
   log_.info("scale: {} to {} workers", scale.from, scale.to);
+  tell(EventKind::scaled, {{"from", scale.from}, {"to", scale.to}});
   target_ = scale.to;
   if (!dismiss) scaled_ = !scale.of_settings;
   while (slots_.size() < static_cast<std::size_t>(target_)) {

@@ -10,6 +10,7 @@
 
 #include "common/settings/table.h"
 #include "manager/supervisor/control_answer.h"
+#include "manager/supervisor/event_stream.h"
 #include "manager/supervisor/text_writer.h"
 
 namespace mgr::manager {
@@ -28,7 +29,7 @@ bool is_change(std::string_view path) {
 
 bool is_question(std::string_view path) {
   return path == "/v1/status" || path == "/v1/workers" || path == "/v1/config" ||
-         path == "/livez" || path == "/readyz" || path == "/metrics";
+         path == "/v1/events" || path == "/livez" || path == "/readyz" || path == "/metrics";
 }
 
 // The slot in /v1/workers/{slot}/stack; nullopt: another path.
@@ -92,6 +93,11 @@ class ControlApi::Call final : public server::ExchangeObserver {
     reply(status, "text/plain; charset=utf-8", std::string(text) + "\n");
   }
   void answer_as(std::string_view type, const std::string& body) { reply(200, type, body); }
+  // The exchange is somebody else's now; ends this object.
+  void hand_over() {
+    exchange_ = nullptr;
+    api_.calls_.erase(id_);
+  }
   void answer(const ControlAnswer& answer) { reply(answer.status, answer.type, answer.body); }
   void problem(int status, std::string_view title, std::string_view detail) {
     answer(ControlAnswer::problem(status, title, detail, ordered_json::object()));
@@ -166,6 +172,7 @@ void ControlApi::read(Call& call, std::string_view path) {
   if (path == "/metrics") {
     return call.answer_as(TextWriter::kContentType, actions_.metrics());
   }
+  if (path == "/v1/events") return events(call);
   if (path == "/livez") return call.answer_text(200, "ok");
   if (path == "/readyz") {
     const std::string reason = actions_.not_ready_reason();
@@ -285,6 +292,17 @@ void ControlApi::upgrade(Call& call) {
     return it == calls_.end() ? -1 : it->second->exchange().connection_fd();
   };
   actions_.upgrade(asker, finisher(call));
+}
+
+void ControlApi::events(Call& call) {
+  server::Exchange& exchange = call.exchange();
+  if (exchange.request().method == "HEAD") return call.answer_as("text/event-stream", "");
+  if (!actions_.listen(exchange)) {
+    return call.problem(503, "Service Unavailable",
+                        fmt::format("{} listeners are there already, and no more are served",
+                                    EventStream::kMostListeners));
+  }
+  call.hand_over();
 }
 
 Done ControlApi::finisher(const Call& call) {

@@ -35,6 +35,8 @@ class ControlApi final : public server::Application {
     std::function<std::string()> metrics;
     // The answer's document, or why there is none (code ENOENT: there is no such slot).
     std::function<void(int slot, std::function<void(const Result<nlohmann::ordered_json>&)>)> stack;
+    // Takes the exchange over. False: there are too many listeners already.
+    std::function<bool(server::Exchange&)> listen;
   };
   ControlApi(Actions actions, Status& status, std::string control_group, const Log& log);
   ~ControlApi();
@@ -53,6 +55,7 @@ class ControlApi final : public server::Application {
   void set_log_level(Call& call, const nlohmann::json& body);
   void stack(Call& call, std::string_view slot);
   void upgrade(Call& call);
+  void events(Call& call);
   void finish(std::uint64_t call, const Outcome& outcome);
   Done finisher(const Call& call);
   void dispatch(Call& call);

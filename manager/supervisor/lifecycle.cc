@@ -67,6 +67,9 @@ void Lifecycle::on_mold_message(MoldId id, const ipc::MoldMessage& message, std:
                                : "by Python " + loaded->python + " (" + loaded->interpreter + ")";
     log_.info("generation {}: {} {} in {} ms", generation->number,
               generation->load ? "application loaded" : "mold started", by, loaded->duration_ms);
+    tell(EventKind::generation_loaded, {{"generation", generation->number},
+                                        {"interface", loaded->interface},
+                                        {"duration_ms", loaded->duration_ms}});
   } else if (const auto* executes = std::get_if<ipc::Executes>(&message)) {
     mold.interpreter = executes->interpreter;
   } else if (const auto* failed = std::get_if<ipc::LoadFailed>(&message)) {
@@ -202,6 +205,17 @@ void Lifecycle::step() {
   if (observer_) observer_();
 }
 
+void Lifecycle::tell(EventKind kind, nlohmann::ordered_json fields) {
+  if (on_event_) on_event_(Event{kind, std::move(fields)});
+}
+
+void Lifecycle::tell(EventKind kind, const Worker& worker, nlohmann::ordered_json more) {
+  nlohmann::ordered_json fields{
+      {"slot", worker.slot}, {"pid", worker.pid}, {"generation", worker.number}};
+  fields.update(more);
+  tell(kind, std::move(fields));
+}
+
 void Lifecycle::close_gaps() {
   if (phase_ == Phase::stopping) return;
   if (Generation* generation = find_generation(generation_)) ensure_mold(*generation);
@@ -213,6 +227,7 @@ void Lifecycle::close_gaps() {
     if (complete) {
       phase_ = Phase::running;
       log_.info("ready: {} worker{}", target_, target_ == 1 ? "" : "s");
+      tell(EventKind::ready, {{"workers", target_}});
     }
   }
 }

@@ -15,6 +15,7 @@
 #include "common/settings/cpus.h"
 #include "common/settings/settings.h"
 #include "manager/supervisor/backoff.h"
+#include "manager/supervisor/events.h"
 #include "manager/supervisor/hangs.h"
 #include "manager/supervisor/recycling.h"
 #include "manager/supervisor/restarts.h"
@@ -208,6 +209,9 @@ class Lifecycle {
   // Called after each step: what it looks like may have changed. The observer changes nothing.
   void set_observer(std::function<void()> observer) { observer_ = std::move(observer); }
 
+  // Hears what happens, as it happens; it changes nothing.
+  void set_on_event(OnEvent on_event) { on_event_ = std::move(on_event); }
+
   // ---- what it looks like, for status
   Phase phase() const { return phase_; }
   Traffic traffic() const { return traffic_; }
@@ -295,6 +299,8 @@ class Lifecycle {
   using Change = std::variant<Reload, Restart, Scale, Upgrade>;
 
   void step();
+  void tell(EventKind kind, nlohmann::ordered_json fields = nlohmann::ordered_json::object());
+  void tell(EventKind kind, const Worker& worker, nlohmann::ordered_json more);
   void close_gaps();
   void close_gap(Slot& slot);
   void promote(Slot& slot);
@@ -408,6 +414,7 @@ class Lifecycle {
   std::optional<LastReload> last_reload_;
   std::vector<std::function<void()>> on_stopped_;
   std::function<void()> observer_;
+  OnEvent on_event_;
   std::vector<int> active_slots_;
   bool stepping_ = false;
   bool step_again_ = false;

@@ -84,6 +84,10 @@ void Lifecycle::mold_failed(Mold& mold, Failure failure) {
   log_.error("generation {}: the mold failed at {}: {}; another starts in {}{}{}",
              generation->number, failure.stage, failure.error, seconds(pause),
              failure.detail.empty() ? "" : "\n", failure.detail);
+  tell(EventKind::mold_failed, {{"generation", generation->number},
+                                {"stage", failure.stage},
+                                {"error", failure.error},
+                                {"retry_ms", pause.count()}});
   if (loading) note_failure(failure);
 }
 

@@ -59,6 +59,7 @@ void Lifecycle::recycle(Worker& worker, RecycleDue due) {
   worker.recycle = std::move(due);
   log_.info("worker {} (pid {}, generation {}) has reached {}; another takes its place",
             worker.slot, worker.pid, worker.number, worker.recycle->why);
+  tell(EventKind::worker_recycled, worker, {{"reason", worker.recycle->why}});
 }
 
 // At most a quarter at once (but for those that hang and serve nothing anyway), and none while

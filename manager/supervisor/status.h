@@ -25,11 +25,12 @@ class Status {
   void set_started(Millis started) { started_ = started; }
   // Its `workers` alone.
   nlohmann::ordered_json workers();
+  // Its `state`.
+  std::string state() const;
 
  private:
   nlohmann::ordered_json worker(const Slot& slot);
   nlohmann::ordered_json leaving() const;
-  std::string state() const;
 
   std::string name_;
   World& world_;

@@ -16,6 +16,7 @@ void Lifecycle::stop(Stop kind) {
       log_.info("stopping: readiness fails from now on; requests are served for another {}",
                 seconds(delay));
       phase_ = Phase::draining;
+      tell(EventKind::stopping, {{"how", "graceful"}});
       stop_deadline_ = world_.now() + delay;
       refuse_all("the supervisor is stopping");
       for (const auto& [id, worker] : workers_) {
@@ -38,6 +39,9 @@ void Lifecycle::stop(Stop kind) {
 void Lifecycle::begin_stopping(Stop kind) {
   stop_deadline_.reset();
   if (phase_ == Phase::stopping) return;
+  if (phase_ != Phase::draining || kind == Stop::quick) {
+    tell(EventKind::stopping, {{"how", kind == Stop::graceful ? "graceful" : "quick"}});
+  }
   phase_ = Phase::stopping;
   refuse_all("the supervisor is stopping");
   const Generation* generation = find_generation(generation_);
@@ -80,6 +84,7 @@ void Lifecycle::finish_if_empty() {
     }
   }
   if (!workers_.empty() || !molds_.empty()) return;
+  tell(EventKind::stopped, {{"exit_status", exit_status_}});
   for (auto& callback : std::exchange(on_stopped_, {})) callback();
   if (last_words_.empty()) {
     log_.info("stopped");

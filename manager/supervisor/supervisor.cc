@@ -70,6 +70,7 @@ Supervisor::Supervisor(LoadedSettings loaded, Log& log, LogFiles& files, ipc::Sc
              left_ = true;
              loop_.stop();
            }});
+  lifecycle_.set_on_event([this](const Event& event) { events_.publish(event); });
 }
 
 Supervisor::~Supervisor() {
@@ -130,7 +131,10 @@ void Supervisor::serve_control(UniqueFd socket, const std::string& address,
 // While it does not, clients wait in the socket's queue.
 void Supervisor::accept_control(bool accept) {
   if (!control_) return;
-  if (!accept) return control_->remove_listener(0, server::Server::Queued::leave);
+  if (!accept) {
+    events_.end();
+    return control_->remove_listener(0, server::Server::Queued::leave);
+  }
   if (control_->has_listener(0)) return;
   UniqueFd copy(::fcntl(control_socket_.get(), F_DUPFD_CLOEXEC, 3));
   if (!copy) return log_.error("control: {}", Error::from_errno("dup").message());
@@ -168,7 +172,17 @@ ControlApi::Actions Supervisor::actions() {
       .not_ready_reason = [this] { return lifecycle_.not_ready_reason(); },
       .ready_text = [this] { return lifecycle_.ready_text(); },
       .metrics = [this] { return metrics_.text(); },
-      .stack = [this](int slot, auto done) { take_stack(slot, std::move(done)); }};
+      .stack = [this](int slot, auto done) { take_stack(slot, std::move(done)); },
+      .listen = [this](server::Exchange& exchange) { return listen(exchange); }};
+}
+
+bool Supervisor::listen(server::Exchange& exchange) {
+  if (events_.full()) return false;
+  const Generation* generation = lifecycle_.generation();
+  events_.add(exchange, {{"state", status_->state()},
+                         {"generation", generation ? generation->number : 0},
+                         {"workers", lifecycle_.target()}});
+  return true;
 }
 
 void Supervisor::take_stack(int slot,

@@ -13,6 +13,7 @@
 #include "common/settings/sources/loader.h"
 #include "manager/supervisor/admin.h"
 #include "manager/supervisor/control_api.h"
+#include "manager/supervisor/event_stream.h"
 #include "manager/supervisor/lifecycle.h"
 #include "manager/supervisor/listeners.h"
 #include "manager/supervisor/log_control.h"
@@ -76,6 +77,7 @@ class Supervisor {
   nlohmann::json describe_settings() const;
   void upgrade(std::function<int()> asker, Done done);
   void set_log_level(LogLevel level, const Done& done);
+  bool listen(server::Exchange& exchange);
   void take_stack(int slot, std::function<void(const Result<nlohmann::ordered_json>&)> done);
   Result<Lifecycle::Prepared> prepare_reload();
   // Gives `fresh` the running values of these settings.
@@ -94,6 +96,7 @@ class Supervisor {
   Listeners listeners_;
   ProcessWorld world_;
   Lifecycle lifecycle_;
+  EventStream events_;
   LogControl log_control_;
   std::optional<LogLevel>
       log_level_;  // by `mgr log-level`, until a reload changes that of the settings

@@ -15,6 +15,7 @@ void Lifecycle::set_traffic(Traffic traffic, const Done& done) {
                         ? "drained: readiness fails and connections end behind their responses; "
                           "requests are served"
                         : "undrained: connections are kept open again");
+    tell(drained ? EventKind::drained : EventKind::undrained);
     for (const auto& [id, worker] : workers_) {
       if (worker.state != WorkerState::serving && worker.state != WorkerState::held) continue;
       if (drained) {

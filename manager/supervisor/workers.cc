@@ -66,6 +66,8 @@ void Lifecycle::apply(Worker& worker, WorkerEvent event) {
       worker.deadline.reset();
       log_.info("worker {} (pid {}, generation {}) ready after {} ms", worker.slot, worker.pid,
                 worker.number, (worker.ready_at - worker.started).count());
+      tell(EventKind::worker_ready, worker,
+           {{"boot_ms", (worker.ready_at - worker.started).count()}});
       break;
     case WorkerAction::give_sockets:
       worker.stopped_accepting = false;
@@ -189,6 +191,7 @@ void Lifecycle::worker_gone(const Worker& worker, const Ending& ending) {
   if (told) {
     log_.info("worker {} (pid {}, generation {}) left: {}", worker.slot, worker.pid, worker.number,
               how);
+    tell(EventKind::worker_left, worker, {{"how", how}});
     if (worker.replaced_by || was_current) count_restart(worker, ending, told);
     return;
   }
@@ -209,6 +212,7 @@ void Lifecycle::worker_gone(const Worker& worker, const Ending& ending) {
   if (!was_current && !was_successor) {
     log_.info("worker {} (pid {}, generation {}) is gone: {}", worker.slot, worker.pid,
               worker.number, how);
+    tell(EventKind::worker_died, worker, {{"how", how}});
     return;
   }
   if (slot->index >= target_) return;
@@ -221,6 +225,9 @@ void Lifecycle::worker_gone(const Worker& worker, const Ending& ending) {
   slot->last_exit = worker.failure ? failure.stage + ": " + failure.error : how;
   if (was_current) ++slot->restarts;
   count_restart(worker, ending, told);
+  nlohmann::ordered_json more{{"how", how}, {"retry_ms", pause.count()}};
+  if (worker.failure) more.update({{"stage", failure.stage}, {"error", failure.error}});
+  tell(EventKind::worker_died, worker, std::move(more));
   const std::string then =
       pause.count() == 0 ? "a new one starts now" : "a new one starts in " + seconds(pause);
   if (worker.failure) {

@@ -2,6 +2,7 @@ add_executable(cli_test
   cli/client_test.cc
   cli/command_line_test.cc
   cli/commands_test.cc
+  cli/event_lines_test.cc
   cli/find_supervisor_test.cc
   cli/status_table_test.cc
 )

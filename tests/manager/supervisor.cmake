@@ -3,6 +3,7 @@ add_executable(supervisor_test
   ${CMAKE_CURRENT_SOURCE_DIR}/supervisor/backoff_test.cc
   ${CMAKE_CURRENT_SOURCE_DIR}/supervisor/busy_ratios_test.cc
   ${CMAKE_CURRENT_SOURCE_DIR}/supervisor/core_file_test.cc
+  ${CMAKE_CURRENT_SOURCE_DIR}/supervisor/events_test.cc
   ${CMAKE_CURRENT_SOURCE_DIR}/supervisor/inherited_sockets_test.cc
   ${CMAKE_CURRENT_SOURCE_DIR}/supervisor/hangs_test.cc
   ${CMAKE_CURRENT_SOURCE_DIR}/supervisor/lifecycle_test.cc

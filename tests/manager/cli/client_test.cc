@@ -139,6 +139,19 @@ TEST_F(Client, answers_that_are_cut_or_no_http_are_failures) {
   EXPECT_NE(err_.str().find("no HTTP"), std::string::npos);
 }
 
+TEST_F(Client, prints_events_as_they_come_or_why_there_are_none) {
+  const std::string stream =
+      "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+      "1e\r\nevent: x\ndata: {\"event\": \"x\"}\n\r\n1\r\n\n\r\n0\r\n\r\n";
+  EXPECT_EQ(ask({.verb = Verb::events}, stream), 0) << err_.str();
+  EXPECT_EQ(out_.str(), "x\n");
+  EXPECT_EQ(request_line(), "GET /v1/events HTTP/1.1");
+  EXPECT_EQ(ask({.verb = Verb::events, .json = true}, stream), 0);
+  EXPECT_EQ(out_.str(), "{\"event\": \"x\"}\n");
+  EXPECT_EQ(ask({.verb = Verb::events}, http(503, kProblem, R"({"detail": "too many"})")), 1);
+  EXPECT_EQ(err_.str(), "too many\n");
+}
+
 TEST_F(Client, takes_chunked_answers_and_those_that_end_with_the_connection) {
   EXPECT_EQ(ask({.verb = Verb::restart},
                 "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"

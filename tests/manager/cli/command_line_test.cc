@@ -141,6 +141,7 @@ TEST(CommandLine, clients_name_their_supervisor) {
   EXPECT_EQ(line.target.file, "f");
   EXPECT_FALSE(accepted({"status"}).target.control);
   EXPECT_TRUE(accepted({"status", "--json"}).json);
+  EXPECT_TRUE(accepted({"events", "--json"}).json);
 }
 
 TEST(CommandLine, config_prints_one_thing) {
@@ -164,9 +165,9 @@ TEST(CommandLine, import_takes_a_file_or_words_that_are_not_its_own) {
 
 TEST(CommandLine, helps_everywhere) {
   const std::string top = help({"--help"});
-  for (const char* verb :
-       {"run", "check", "config", "status", "metrics", "ready", "scale", "reload", "restart",
-        "stop", "upgrade", "import", "drain", "undrain", "reopen", "log-level", "version"}) {
+  for (const char* verb : {"run", "check", "config", "status", "metrics", "ready", "scale",
+                           "reload", "restart", "stop", "upgrade", "import", "drain", "undrain",
+                           "reopen", "log-level", "events", "version"}) {
     EXPECT_NE(top.find(verb), std::string::npos) << verb;
     EXPECT_NE(help({verb, "--help"}).find(verb), std::string::npos) << verb;
   }
