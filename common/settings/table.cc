@@ -150,6 +150,21 @@ std::vector<Setting> worker_settings() {
   };
 }
 
+std::vector<Setting> process_settings() {
+  constexpr Group g = Group::process;
+  return {
+      mode_setting(
+          {"umask", g, "Permissions that files of the application, and log files, do not get."},
+          &Settings::umask),
+      text_setting(
+          {"pidfile", g,
+           "File that holds the supervisor's number for as long as it runs; a second start "
+           "with the same file is refused.",
+           Reload::needs_restart},
+          &Settings::pidfile, "a path, or empty", check_line),
+  };
+}
+
 std::vector<Setting> http_settings() {
   constexpr Group g = Group::http;
   return {
@@ -245,8 +260,8 @@ std::vector<Setting> control_settings() {
 
 std::vector<Setting> build_table() {
   std::vector<Setting> all;
-  for (auto part : {application_settings, listening_settings, worker_settings, http_settings,
-                    control_settings}) {
+  for (auto part : {application_settings, listening_settings, worker_settings, process_settings,
+                    http_settings, control_settings}) {
     std::vector<Setting> settings = part();
     std::move(settings.begin(), settings.end(), std::back_inserter(all));
   }
@@ -288,6 +303,8 @@ std::string_view group_title(Group group) {
       return "Listening";
     case Group::workers:
       return "Workers";
+    case Group::process:
+      return "Process";
     case Group::http:
       return "HTTP";
     case Group::control:

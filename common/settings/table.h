@@ -12,7 +12,7 @@
 namespace mgr::settings {
 
 // Part of the reference that a setting is listed under; in the order of the reference.
-enum class Group { application, listening, workers, http, control };
+enum class Group { application, listening, workers, process, http, control };
 std::string_view group_title(Group group);
 
 // Whether `mgr reload` applies a changed value, or only a new start of the supervisor.

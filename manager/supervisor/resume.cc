@@ -2,7 +2,6 @@
 
 #include <fmt/core.h>
 #include <signal.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -10,6 +9,7 @@
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 
+#include "common/base/process_title.h"
 #include "common/ipc/channel.h"
 #include "common/settings/table.h"
 #include "manager/program_version.h"
@@ -173,11 +173,10 @@ int resume_supervisor(SettingsLoader loader, const Program& started) {
   if (!inherited) give_up(resume, inherited.error());
   Program program = started;
   program.set_path(inherited->program);
-  // An execution by descriptor has named the process after that.
-  ::prctl(PR_SET_NAME, "mgr");
-
   const bool probe = resume.role == Resume::Role::probe;
   const Settings settings = inherited->settings.values;
+  // An execution by descriptor has named the process after that.
+  set_process_title("mgr: supervisor " + settings.derived_name(), "mgr");
   Log log(probe ? STDERR_FILENO : inherited->files.log_fd(), settings.log_format,
           settings.log_level, "supervisor");
   auto scoreboard = ipc::Scoreboard::attach(inherited->scoreboard.get());

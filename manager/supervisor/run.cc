@@ -1,12 +1,15 @@
 #include "manager/supervisor/run.h"
 
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 #include <cstdio>
 
+#include "common/base/process_title.h"
 #include "common/net/control_path.h"
 #include "common/settings/cpus.h"
 #include "manager/program_version.h"
+#include "manager/supervisor/pidfile.h"
 #include "manager/supervisor/supervisor.h"
 
 namespace mgr::manager {
@@ -44,6 +47,7 @@ int run_supervisor(SettingsLoader loader, LoadedSettings loaded, const Program& 
   const NotifyOptions service_manager = NotifyOptions::take_from_environment();
   InheritedSockets inherited = InheritedSockets::take_from_environment();
   const Settings settings = loaded.values;
+  ::umask(static_cast<mode_t>(settings.umask));
   auto files = LogFiles::open(settings);
   if (!files) return fail_without_log(files.error());
   Log log(files->log_fd(), settings.log_format, settings.log_level, "supervisor");
@@ -51,6 +55,13 @@ int run_supervisor(SettingsLoader loader, LoadedSettings loaded, const Program& 
   const int workers = wanted_workers(settings);
   log.info("mgr {} starts {}: {} worker{}", program_version(), settings.app, workers,
            workers == 1 ? "" : "s");
+  std::optional<PidFile> pidfile;
+  if (!settings.pidfile.empty()) {
+    auto taken = PidFile::take(settings.pidfile);
+    if (!taken) return fail(log, taken.error());
+    pidfile.emplace(std::move(*taken));
+  }
+  set_process_title("mgr: supervisor " + settings.derived_name(), "mgr");
   raise_descriptor_limit();
   auto scoreboard = ipc::Scoreboard::create();
   if (!scoreboard) return fail(log, scoreboard.error());
@@ -58,6 +69,7 @@ int run_supervisor(SettingsLoader loader, LoadedSettings loaded, const Program& 
   if (!control) return fail(log, control.error());
 
   Supervisor supervisor(std::move(loaded), log, *files, std::move(*scoreboard));
+  if (pidfile) supervisor.hold(std::move(*pidfile));
   supervisor.set_loader(loader);
   supervisor.set_program(program);
   supervisor.inherit(std::move(inherited));

@@ -106,6 +106,10 @@ void Supervisor::save(StateWriter& writer) const {
                            {"started", to_saved(status_->started())}};
   }
   document["admin"] = admin_ ? admin_->save(writer) : json(nullptr);
+  document["pidfile"] = nullptr;
+  if (pidfile_) {
+    document["pidfile"] = {{"path", pidfile_->path()}, {"fd", writer.keep(pidfile_->fd())}};
+  }
   document["notify"] = notifier_ ? notifier_->save() : json(nullptr);
 }
 
@@ -136,6 +140,9 @@ Result<void> Supervisor::restore(const StateReader& reader) {
       serve_control(reader.take(control.at("fd")), control.at("address").get<std::string>(),
                     control.at("name").get<std::string>());
       status_->set_started(time_from_saved(control.at("started")));
+    }
+    if (const json& held = part("pidfile"); !held.is_null()) {
+      hold(PidFile::adopt(reader.take(held.at("fd")), held.at("path").get<std::string>()));
     }
     if (const json& notified = document.at("notify"); !notified.is_null()) {
       notify(Notifier::options_from(notified));

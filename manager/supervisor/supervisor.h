@@ -20,6 +20,7 @@
 #include "manager/supervisor/log_files.h"
 #include "manager/supervisor/metrics.h"
 #include "manager/supervisor/notify.h"
+#include "manager/supervisor/pidfile.h"
 #include "manager/supervisor/process_world.h"
 #include "manager/supervisor/program.h"
 #include "manager/supervisor/saved_state.h"
@@ -48,6 +49,8 @@ class Supervisor {
   void set_loader(const SettingsLoader& loader) { loader_ = loader; }
   // Tells the service manager from now on.
   void notify(const NotifyOptions& options);
+  // Removes the pidfile at the end.
+  void hold(PidFile pidfile) { pidfile_.emplace(std::move(pidfile)); }
   // What an upgrade replaces; without it one is refused.
   void set_program(const Program& program);
 
@@ -118,6 +121,7 @@ class Supervisor {
   UniqueFd control_socket_;  // the server has a copy while it accepts
   std::string name_;
   std::unique_ptr<Upgrade> upgrade_;
+  std::optional<PidFile> pidfile_;
 };
 
 }  // namespace mgr::manager

@@ -1,6 +1,7 @@
 mgr_common_test(common_test
   base/cgroup_test.cc
   base/log_test.cc
+  base/process_title_test.cc
   base/result_test.cc
   ipc/channel_test.cc
   ipc/messages_test.cc

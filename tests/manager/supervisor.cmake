@@ -10,6 +10,7 @@ add_executable(supervisor_test
   ${CMAKE_CURRENT_SOURCE_DIR}/supervisor/listeners_test.cc
   ${CMAKE_CURRENT_SOURCE_DIR}/supervisor/metrics_test.cc
   ${CMAKE_CURRENT_SOURCE_DIR}/supervisor/notify_test.cc
+  ${CMAKE_CURRENT_SOURCE_DIR}/supervisor/pidfile_test.cc
   ${CMAKE_CURRENT_SOURCE_DIR}/supervisor/program_test.cc
   ${CMAKE_CURRENT_SOURCE_DIR}/supervisor/recycling_test.cc
   ${CMAKE_CURRENT_SOURCE_DIR}/supervisor/restarts_test.cc

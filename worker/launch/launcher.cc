@@ -1,6 +1,7 @@
 #include "worker/launch/launcher.h"
 
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <climits>
@@ -75,6 +76,7 @@ void tell_interpreter(const std::string& path) {
 }  // namespace
 
 Result<void> enter_application_environment(const Settings& settings) {
+  ::umask(static_cast<mode_t>(settings.umask));
   if (!settings.chdir.empty() && ::chdir(settings.chdir.c_str()) != 0) {
     return Error::from_errno("chdir: " + settings.chdir);
   }

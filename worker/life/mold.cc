@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/base/process_title.h"
 #include "common/ipc/inherited.h"
 #include "worker/life/log_files.h"
 #include "worker/life/signals.h"
@@ -42,6 +43,13 @@ int read_told(int fd) {
     n = ::read(fd, &told, sizeof told);
   } while (n < 0 && errno == EINTR);
   return n == sizeof told ? told : -EPIPE;
+}
+
+// "mgr: mold [main:app] gen 2"
+void set_title(const std::string& what, const Settings& settings, int generation,
+               const std::string& name) {
+  set_process_title("mgr: " + what + " [" + settings.app + "] gen " + std::to_string(generation),
+                    name);
 }
 
 void reap(pid_t pid) {
@@ -77,6 +85,7 @@ Result<Mold> Mold::take() {
   if (!scoreboard) return std::move(scoreboard).error();
   ::close(ipc::kScoreboardFd);
   disregard_group_signals();
+  set_title("mold", *settings, order->generation, "mgr mold");
   return Mold(ipc::Channel(UniqueFd(ipc::kChannelFd)), std::move(*order), std::move(*settings),
               std::move(*scoreboard));
 }
@@ -179,6 +188,8 @@ std::optional<Identity> Mold::fork(Request request, const ForkHooks& hooks) {
     while (::getppid() == middle_self) pause_for(50'000);
     hooks.after_in_worker();
     channel_.close();
+    const std::string slot = std::to_string(request.fork.slot);
+    set_title("worker " + slot, settings_, order_.generation, "mgr worker " + slot);
     return Identity{std::move(request.channel), request.fork.slot, request.fork.record, supervisor_,
                     std::move(request.stacks)};
   }

@@ -1,7 +1,6 @@
 #include "worker/native/mold.h"
 
 #include <signal.h>
-#include <sys/prctl.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -67,7 +66,6 @@ void survive_broken_pipes() {
 }  // namespace
 
 int run_mold() {
-  ::prctl(PR_SET_NAME, "mgr-worker");
   survive_broken_pipes();
   std::setvbuf(stdout, nullptr, _IOLBF, BUFSIZ);
   auto mold = worker::Mold::take();

@@ -1,6 +1,5 @@
 #include "worker/native/serve.h"
 
-#include <sys/prctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -131,7 +130,6 @@ int Life::end(int status) {
 
 int serve(worker::Mold& mold, worker::Identity identity, const Library* library,
           const settings::LibraryName& name) {
-  ::prctl(PR_SET_NAME, ("mgr worker " + std::to_string(identity.slot)).c_str());
   return Life(mold, std::move(identity)).run(library, name);
 }
 

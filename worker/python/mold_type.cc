@@ -1,7 +1,5 @@
 // _mgr_core.Mold: the mold as Python sees it (worker/life/mold.h).
 
-#include <sys/prctl.h>
-
 #include <memory>
 #include <optional>
 
@@ -154,8 +152,6 @@ PyObject* mold_fork(PyObject* self, PyObject*) {
   const worker::ForkHooks hooks{PyOS_BeforeFork, PyOS_AfterFork_Parent, PyOS_AfterFork_Child};
   auto identity = object.mold->fork(std::move(request), hooks);
   if (!identity) return none();
-  const std::string name = "mgr worker " + std::to_string(identity->slot);
-  prctl(PR_SET_NAME, name.c_str());
   return new_worker(self, *object.mold, std::move(*identity));
 }
 
