@@ -153,6 +153,15 @@ std::vector<Setting> worker_settings() {
 std::vector<Setting> process_settings() {
   constexpr Group g = Group::process;
   return {
+      text_setting({"user", g,
+                    "User that the application runs as (root only): without any capability, and "
+                    "without a way to more (no_new_privs); empty: the one who starts mgr.",
+                    Reload::needs_restart},
+                   &Settings::user, "a user's name or number, or empty", check_line),
+      text_setting(
+          {"group", g, "Group that the application runs as (root only); empty: that of `user`.",
+           Reload::needs_restart},
+          &Settings::group, "a group's name or number, or empty", check_line),
       mode_setting(
           {"umask", g, "Permissions that files of the application, and log files, do not get."},
           &Settings::umask),

@@ -116,11 +116,8 @@ class ControlApi::Call final : public server::ExchangeObserver {
   bool dispatched_ = false;
 };
 
-ControlApi::ControlApi(Actions actions, Status& status, std::string control_group, const Log& log)
-    : actions_(std::move(actions)),
-      status_(status),
-      control_group_(std::move(control_group)),
-      log_(log) {}
+ControlApi::ControlApi(Actions actions, Status& status, Access access, const Log& log)
+    : actions_(std::move(actions)), status_(status), access_(std::move(access)), log_(log) {}
 
 ControlApi::~ControlApi() = default;
 
@@ -131,21 +128,22 @@ void ControlApi::on_request(server::Exchange& exchange) noexcept {
   call.on_body(exchange);
 }
 
-ControlApi::Access ControlApi::access_of(const server::Exchange& exchange) const {
+ControlApi::Right ControlApi::right_of(const server::Exchange& exchange) const {
   const auto uid = exchange.peer_uid();
-  if (uid < 0) return Access::none;
-  if (uid == 0 || static_cast<uid_t>(uid) == ::geteuid()) return Access::change;
-  const bool reader =
-      !control_group_.empty() &&
-      is_member(static_cast<uid_t>(uid), static_cast<gid_t>(exchange.peer_gid()), control_group_);
-  return reader ? Access::read : Access::none;
+  if (uid < 0) return Right::none;
+  if (uid == 0 || static_cast<uid_t>(uid) == ::geteuid()) return Right::change;
+  if (access_.application == static_cast<uid_t>(uid)) return Right::none;
+  const bool reader = !access_.control_group.empty() &&
+                      is_member(static_cast<uid_t>(uid), static_cast<gid_t>(exchange.peer_gid()),
+                                access_.control_group);
+  return reader ? Right::read : Right::none;
 }
 
 void ControlApi::dispatch(Call& call) {
   const auto& request = call.exchange().request();
-  const Access access = access_of(call.exchange());
+  const Right right = right_of(call.exchange());
   const auto uid = call.exchange().peer_uid();
-  if (access == Access::none) {
+  if (right == Right::none) {
     return call.problem(403, "Forbidden",
                         fmt::format("uid {} may not use this control socket", uid));
   }
@@ -157,7 +155,7 @@ void ControlApi::dispatch(Call& call) {
     return call.problem(405, "Method Not Allowed",
                         fmt::format("{} is not known for {}", request.method, request.raw_path));
   }
-  if (access != Access::change) {
+  if (right != Right::change) {
     return call.problem(403, "Forbidden", fmt::format("uid {} may read, but change nothing", uid));
   }
   log_.info("control: {} by uid {} (pid {})", request.raw_path, uid, call.exchange().peer_pid());

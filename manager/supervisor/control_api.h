@@ -14,8 +14,9 @@
 namespace mgr::manager {
 
 // The control API (contract section 3): an application on the same HTTP server that the workers
-// use. Root and the supervisor's own user may do everything, members of control_group may read. It
-// must outlive the server; changes that are under way keep their exchange until they are done.
+// use. Root and the supervisor's own user may do everything, members of control_group may read, but
+// not the application's own user. It must outlive the server; changes that are under way keep their
+// exchange until they are done.
 class ControlApi final : public server::Application {
  public:
   struct Actions {
@@ -38,15 +39,19 @@ class ControlApi final : public server::Application {
     // Takes the exchange over. False: there are too many listeners already.
     std::function<bool(server::Exchange&)> listen;
   };
-  ControlApi(Actions actions, Status& status, std::string control_group, const Log& log);
+  struct Access {
+    std::string control_group;         // whose members may read; empty: none
+    std::optional<uid_t> application;  // who may do nothing: the application's user
+  };
+  ControlApi(Actions actions, Status& status, Access access, const Log& log);
   ~ControlApi();
 
   void on_request(server::Exchange& exchange) noexcept override;
 
  private:
   class Call;
-  enum class Access { none, read, change };
-  Access access_of(const server::Exchange& exchange) const;
+  enum class Right { none, read, change };
+  Right right_of(const server::Exchange& exchange) const;
   void read(Call& call, std::string_view path);
   void change(Call& call, std::string_view path);
   void scale(Call& call, const nlohmann::json& body);
@@ -62,7 +67,7 @@ class ControlApi final : public server::Application {
 
   Actions actions_;
   Status& status_;
-  std::string control_group_;
+  Access access_;
   const Log& log_;
   std::uint64_t next_call_ = 1;
   std::map<std::uint64_t, std::unique_ptr<Call>> calls_;

@@ -1,11 +1,8 @@
 #include "manager/supervisor/mold_process.h"
 
 #include <fcntl.h>
-#include <linux/capability.h>
 #include <signal.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <array>
@@ -13,6 +10,7 @@
 #include <filesystem>
 
 #include "common/ipc/inherited.h"
+#include "manager/supervisor/privileges.h"
 
 namespace mgr::manager {
 namespace {
@@ -33,17 +31,6 @@ void default_signals() {
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
 }
 
-// Nothing of what lets the supervisor bind low ports outlives the exec (capabilities(7)). Root's
-// come back by it, as root is root.
-void drop_capabilities() {
-  ::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
-  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
-  __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3]{};
-  if (::syscall(SYS_capget, &header, sets) != 0) return;
-  for (auto& set : sets) set.inheritable = 0;
-  ::syscall(SYS_capset, &header, sets);
-}
-
 bool place_descriptors(const std::array<Plan, 5>& plans) {
   std::array<int, 5> copies{};
   for (std::size_t i = 0; i < plans.size(); ++i) {
@@ -58,6 +45,14 @@ bool place_descriptors(const std::array<Plan, 5>& plans) {
   return true;
 }
 
+// The child's end where it can't become a mold.
+[[noreturn]] void give_up(std::string_view stage, std::string_view error) {
+  const std::string report =
+      ipc::encode(ipc::MoldMessage{ipc::LoadFailed{std::string(stage), std::string(error), 1}});
+  ::send(ipc::kChannelFd, report.data(), report.size(), MSG_NOSIGNAL);
+  ::_exit(127);
+}
+
 // The child's way from fork to exec: it ends here.
 [[noreturn]] void become_mold(const MoldStart& start, int settings) {
   default_signals();
@@ -70,14 +65,17 @@ bool place_descriptors(const std::array<Plan, 5>& plans) {
                                    {start.scoreboard, ipc::kScoreboardFd},
                                    {start.log, ipc::kLogFd},
                                    {start.access_log, ipc::kAccessLogFd}}};
-  if (place_descriptors(plans)) {
+  const bool placed = place_descriptors(plans);
+  if (placed && start.account) {
+    if (auto became = become(*start.account); !became) {
+      give_up("user", became.error().message());
+    }
+  }
+  if (placed) {
     char* const arguments[] = {const_cast<char*>(start.program.c_str()), nullptr};
     ::execv(start.program.c_str(), arguments);
   }
-  const std::string report = ipc::encode(
-      ipc::MoldMessage{ipc::LoadFailed{"exec", start.program + ": " + std::strerror(errno), 1}});
-  ::send(ipc::kChannelFd, report.data(), report.size(), MSG_NOSIGNAL);
-  ::_exit(127);
+  give_up("exec", start.program + ": " + std::strerror(errno));
 }
 
 }  // namespace

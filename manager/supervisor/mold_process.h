@@ -7,6 +7,7 @@
 #include "common/base/result.h"
 #include "common/ipc/channel.h"
 #include "common/ipc/messages.h"
+#include "common/settings/account.h"
 
 namespace mgr::manager {
 
@@ -18,6 +19,7 @@ struct MoldStart {
   int log = 2;
   int access_log = -1;  // -1: none
   const ipc::MoldOrder* order = nullptr;
+  const Account* account = nullptr;  // whom it becomes; null: nobody else
 };
 
 // Forks and execs a mold in a process group of its own, with the descriptors of

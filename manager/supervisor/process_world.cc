@@ -175,6 +175,7 @@ Result<pid_t> ProcessWorld::start_mold(MoldId mold, const ipc::MoldOrder& order)
   start.log = options_.log_fd;
   start.access_log = options_.access_log_fd;
   start.order = &order;
+  if (options_.account) start.account = &*options_.account;
   auto pid = start_mold_process(start);
   if (!pid) return pid;
   molds_[mold] = peer_of_mold(mold, std::move(pair->first));

@@ -13,6 +13,7 @@
 #include "common/ipc/channel.h"
 #include "common/ipc/scoreboard.h"
 #include "common/loop/event_loop.h"
+#include "common/settings/account.h"
 #include "manager/supervisor/active_clock.h"
 #include "manager/supervisor/listeners.h"
 #include "manager/supervisor/process_info.h"
@@ -63,6 +64,7 @@ class ProcessWorld final : public World {
     std::string worker_program;
     int log_fd = 2;
     int access_log_fd = -1;
+    std::optional<Account> account = {};  // of molds and workers, where it is another
   };
   // Where events go; set before the first mold is started.
   struct Events {

@@ -182,7 +182,10 @@ int resume_supervisor(SettingsLoader loader, const Program& started) {
   auto scoreboard = ipc::Scoreboard::attach(inherited->scoreboard.get());
   if (!scoreboard) give_up(resume, scoreboard.error());
   inherited->scoreboard.reset();  // attach() has made a copy
-  Supervisor supervisor(inherited->settings, log, inherited->files, std::move(*scoreboard));
+  auto account = find_account(settings.user, settings.group);
+  if (!account) give_up(resume, account.error());
+  Supervisor supervisor(inherited->settings, log, inherited->files, std::move(*scoreboard),
+                        std::move(*account));
   supervisor.set_loader(loader);
   supervisor.set_program(program);
   if (auto restored = supervisor.restore(*reader); !restored) give_up(resume, restored.error());

@@ -10,6 +10,7 @@
 #include "common/settings/cpus.h"
 #include "manager/program_version.h"
 #include "manager/supervisor/pidfile.h"
+#include "manager/supervisor/privileges.h"
 #include "manager/supervisor/supervisor.h"
 
 namespace mgr::manager {
@@ -55,6 +56,9 @@ int run_supervisor(SettingsLoader loader, LoadedSettings loaded, const Program& 
   const int workers = wanted_workers(settings);
   log.info("mgr {} starts {}: {} worker{}", program_version(), settings.app, workers,
            workers == 1 ? "" : "s");
+  auto account = find_account(settings.user, settings.group);
+  if (!account) return fail(log, account.error());
+  if (*account) keep_few_capabilities();
   std::optional<PidFile> pidfile;
   if (!settings.pidfile.empty()) {
     auto taken = PidFile::take(settings.pidfile);
@@ -68,7 +72,8 @@ int run_supervisor(SettingsLoader loader, LoadedSettings loaded, const Program& 
   auto control = control_address(settings);
   if (!control) return fail(log, control.error());
 
-  Supervisor supervisor(std::move(loaded), log, *files, std::move(*scoreboard));
+  Supervisor supervisor(std::move(loaded), log, *files, std::move(*scoreboard),
+                        std::move(*account));
   if (pidfile) supervisor.hold(std::move(*pidfile));
   supervisor.set_loader(loader);
   supervisor.set_program(program);
@@ -90,7 +95,10 @@ int check_application(const Settings& settings) {
   auto scoreboard = ipc::Scoreboard::create();
   if (!scoreboard) return fail(log, scoreboard.error());
   LogFiles files;
-  Supervisor supervisor(LoadedSettings{settings, {}, {}}, log, files, std::move(*scoreboard));
+  auto account = find_account(settings.user, settings.group);
+  if (!account) return fail(log, account.error());
+  Supervisor supervisor(LoadedSettings{settings, {}, {}}, log, files, std::move(*scoreboard),
+                        std::move(*account));
   const int status = supervisor.run(1, Supervisor::Until::first_ready);
   if (status == 0) std::printf("%s: loads and starts\n", settings.app.c_str());
   return status;

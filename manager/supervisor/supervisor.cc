@@ -27,21 +27,25 @@ constexpr int kControlBacklog = 128;
 
 }  // namespace
 
-ProcessWorld::Options Supervisor::world_options(const LogFiles& files) {
+ProcessWorld::Options Supervisor::world_options(const LogFiles& files,
+                                                const std::optional<Account>& account) {
   ProcessWorld::Options options;
   options.worker_program = libexec_directory() + "/mgr-worker";
   options.log_fd = files.log_fd();
   options.access_log_fd = files.access_fd();
+  options.account = account;
   return options;
 }
 
-Supervisor::Supervisor(LoadedSettings loaded, Log& log, LogFiles& files, ipc::Scoreboard scoreboard)
+Supervisor::Supervisor(LoadedSettings loaded, Log& log, LogFiles& files, ipc::Scoreboard scoreboard,
+                       std::optional<Account> account)
     : loaded_(std::move(loaded)),
       log_(log),
       files_(files),
+      account_(std::move(account)),
       listeners_({loaded_.values.backlog, loaded_.values.socket_mode, loaded_.values.socket_group},
                  log),
-      world_(loop_, log, listeners_, std::move(scoreboard), world_options(files)),
+      world_(loop_, log, listeners_, std::move(scoreboard), world_options(files, account_)),
       lifecycle_(world_, log),
       log_control_(loop_, world_, files, log),
       metrics_({world_, lifecycle_, listeners_, world_.scoreboard(), world_.totals(), log}) {
@@ -120,7 +124,9 @@ void Supervisor::serve_control(UniqueFd socket, const std::string& address,
   control_socket_ = std::move(socket);
   name_ = name;
   status_ = std::make_unique<Status>(name, world_, lifecycle_, listeners_, world_.scoreboard());
-  api_ = std::make_unique<ControlApi>(actions(), *status_, settings.control_group, log_);
+  ControlApi::Access access{settings.control_group, {}};
+  if (account_) access.application = account_->uid;
+  api_ = std::make_unique<ControlApi>(actions(), *status_, std::move(access), log_);
   server::ServerOptions options;
   options.limit_body = 64 * 1024;
   options.write_timeout = std::chrono::milliseconds(10'000);

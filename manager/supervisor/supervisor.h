@@ -33,7 +33,9 @@ namespace mgr::manager {
 // records of molds and workers, and control calls; each goes to the Lifecycle, which decides.
 class Supervisor {
  public:
-  Supervisor(LoadedSettings loaded, Log& log, LogFiles& files, ipc::Scoreboard scoreboard);
+  // `account`: whom the application runs as, where it is another.
+  Supervisor(LoadedSettings loaded, Log& log, LogFiles& files, ipc::Scoreboard scoreboard,
+             std::optional<Account> account);
   ~Supervisor();
 
   // Takes the control socket `address` (a path or '@' and a name). Errors: a live supervisor has
@@ -87,7 +89,8 @@ class Supervisor {
   Result<void> keep_old(LoadedSettings& fresh, const std::vector<std::string>& names) const;
   ControlApi::Actions actions();
   std::unique_ptr<Admin> make_admin();
-  static ProcessWorld::Options world_options(const LogFiles& files);
+  static ProcessWorld::Options world_options(const LogFiles& files,
+                                             const std::optional<Account>& account);
 
   EventLoop loop_;
   LoadedSettings loaded_;
@@ -96,6 +99,7 @@ class Supervisor {
   Log& log_;
   const LogFiles& files_;
   InheritedSockets inherited_;
+  const std::optional<Account> account_;
   Listeners listeners_;
   ProcessWorld world_;
   Lifecycle lifecycle_;

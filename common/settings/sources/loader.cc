@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 
+#include "common/settings/account.h"
 #include "common/settings/env_file.h"
 #include "common/settings/sources/yaml_file.h"
 #include "common/settings/table.h"
@@ -182,6 +183,8 @@ Result<void> check_on_this_machine(const Settings& settings) {
   if (Result<void> group = check_group("socket_group", settings.socket_group); !group) return group;
   if (Result<void> group = check_group("control_group", settings.control_group); !group)
     return group;
+  if (const auto account = find_account(settings.user, settings.group); !account)
+    return account.error();
   if (settings.env_file.empty()) return {};
   // Like every path of the application, relative to its directory.
   const bool absolute = settings.env_file.front() == '/';
