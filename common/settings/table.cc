@@ -153,6 +153,17 @@ std::vector<Setting> worker_settings() {
 std::vector<Setting> process_settings() {
   constexpr Group g = Group::process;
   return {
+      switch_setting({"reload_on_change", g,
+                      "For development: reload when a Python file below `reload_paths` changes (or "
+                      "the C++ library, `env_file`, the configuration file). Code that fails shows "
+                      "its traceback, at the first start too, and the next change is waited for. "
+                      "Unless they are given, `workers` is 1 and `min_ready` 0.",
+                      Reload::needs_restart},
+                     &Settings::reload_on_change),
+      list_setting({"reload_paths", g,
+                    "Directories and single files to watch, relative to `chdir`; none: `chdir`. "
+                    "Hidden directories, caches and virtual environments in them do not count."},
+                   &Settings::reload_paths, "paths", check_path),
       text_setting({"user", g,
                     "User that the application runs as (root only): without any capability, and "
                     "without a way to more (no_new_privs); empty: the one who starts mgr.",

@@ -15,6 +15,7 @@ void Lifecycle::reload(std::function<Result<Prepared>()> prepare, Done done) {
     ++reloads_refused_;
     return done({.ok = false, .message = "refused: the supervisor is stopping"});
   }
+  if (waits_for_change()) return start_again(prepare, done);
   for (const auto& change : changes_) {
     if (std::holds_alternative<Reload>(change)) {
       ++reloads_refused_;

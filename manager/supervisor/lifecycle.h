@@ -174,6 +174,9 @@ class Lifecycle {
     std::optional<int> workers;
   };
   void reload(std::function<Result<Prepared>()> prepare, Done done);
+  // With `reload_on_change`: the first start has failed, and is tried again by a reload. Else the
+  // reload is refused.
+  bool waits_for_change() const { return !start_failure_.empty(); }
   void restart(std::vector<int> slots, Done done);  // empty: all
   struct ScaleTo {
     int workers;
@@ -349,6 +352,8 @@ class Lifecycle {
 
   // stopping.cc
   void fail_start(const Failure& failure);
+  void wait_for_change(const Failure& failure);
+  void start_again(const std::function<Result<Prepared>()>& prepare, const Done& done);
   void begin_stopping(Stop kind);
   void finish_if_empty();
 
@@ -398,6 +403,7 @@ class Lifecycle {
   std::uint64_t next_epoch_ = 1;
   bool listening_ = false;
   int exit_status_ = 0;
+  std::string start_failure_;            // why it waits for a change; empty: it does not
   std::string last_words_;               // why the first start failed: the log's last line
   std::optional<Millis> stop_deadline_;  // end of drain_delay
   Millis next_look_{0};                  // at what workers with limits have used

@@ -129,6 +129,7 @@ std::string Lifecycle::last_exits() const {
 std::string Lifecycle::not_ready_reason() const {
   switch (phase_) {
     case Phase::starting:
+      if (waits_for_change()) return "cannot start: " + start_failure_;
       return "starting: the first workers are not ready yet";
     case Phase::draining:
     case Phase::stopping:

@@ -191,6 +191,7 @@ int resume_supervisor(SettingsLoader loader, const Program& started) {
   if (auto restored = supervisor.restore(*reader); !restored) give_up(resume, restored.error());
   if (probe) answer_probe(resume, loader);
 
+  supervisor.reload_on_change();
   log.info("mgr {} takes over from {}", program_version(), inherited->version);
   Takeover takeover(supervisor, log, *inherited, *reader, resume);
   return supervisor.run_on([&takeover] { takeover.begin(); });

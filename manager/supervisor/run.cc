@@ -78,6 +78,7 @@ int run_supervisor(SettingsLoader loader, LoadedSettings loaded, const Program& 
   supervisor.set_loader(loader);
   supervisor.set_program(program);
   supervisor.inherit(std::move(inherited));
+  supervisor.reload_on_change();
   supervisor.notify(service_manager);
   if (!control->empty()) {
     auto opened = supervisor.open_control(*control, settings.derived_name());
@@ -90,7 +91,9 @@ int run_supervisor(SettingsLoader loader, LoadedSettings loaded, const Program& 
   return supervisor.run(workers, Supervisor::Until::told);
 }
 
-int check_application(const Settings& settings) {
+int check_application(const Settings& given) {
+  Settings settings = given;
+  settings.reload_on_change = false;  // what is wrong is said once
   Log log(2, settings.log_format, settings.log_level, "check");
   auto scoreboard = ipc::Scoreboard::create();
   if (!scoreboard) return fail(log, scoreboard.error());

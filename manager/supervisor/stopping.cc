@@ -63,12 +63,54 @@ void Lifecycle::begin_stopping(Stop kind) {
 }
 
 void Lifecycle::fail_start(const Failure& failure) {
-  if (phase_ == Phase::stopping) return;
+  if (phase_ == Phase::stopping || waits_for_change()) return;
+  const Generation* generation = find_generation(generation_);
+  const bool code = failure.stage != "bind";
+  if (code && generation && generation->settings->reload_on_change) return wait_for_change(failure);
   exit_status_ = failure.exit_status;
   last_words_ = fmt::format("cannot start: {}: {}; the supervisor leaves with exit status {}",
                             failure.stage, failure.error, exit_status_);
   if (!failure.detail.empty()) log_.error("{}", failure.detail);
   stop(Stop::quick);  // may end the failure's owner
+}
+
+// Nothing of the failed start remains; no mold is started by itself.
+void Lifecycle::wait_for_change(const Failure& failure) {
+  start_failure_ = failure.stage + ": " + failure.error;
+  log_.error("cannot start: {}; the next change is waited for{}{}", start_failure_,
+             failure.detail.empty() ? "" : "\n", failure.detail);
+  Generation* generation = find_generation(generation_);
+  generation->retry_mold_at = Millis::max();
+  std::vector<WorkerId> workers;
+  for (const auto& [id, worker] : workers_) workers.push_back(id);
+  for (const WorkerId id : workers) retire(id);
+  if (generation->mold) release_mold(generation->mold);
+}
+
+void Lifecycle::start_again(const std::function<Result<Prepared>()>& prepare, const Done& done) {
+  auto prepared = prepare();
+  if (!prepared) {
+    const Failure failure{"configuration", prepared.error().message(), "", 78};
+    log_.error("cannot start: {}; the next change is waited for", failure.error);
+    return done({.ok = false, .message = "refused", .failure = failure});
+  }
+  start_failure_.clear();
+  Generation* generation = find_generation(generation_);
+  generation->settings = prepared->settings;
+  generation->load = generation->settings->preload != PreloadMode::off;
+  generation->mold_backoff.reset();
+  generation->retry_mold_at = Millis(0);
+  if (prepared->workers && world_.ensure_slots(*prepared->workers)) target_ = *prepared->workers;
+  while (slots_.size() < static_cast<std::size_t>(target_)) {
+    slots_.push_back(
+        Slot{.index = static_cast<int>(slots_.size()), .wanted_generation = generation_});
+  }
+  for (auto& slot : slots_) {
+    slot.backoff.reset();
+    slot.retry_at = Millis(0);
+  }
+  done({.message = "the start is tried again", .not_applied = prepared->not_applied});
+  step();
 }
 
 void Lifecycle::finish_if_empty() {

@@ -255,9 +255,16 @@ void Supervisor::upgrade(std::function<int()> asker, Done done) {
                      });
 }
 
+void Supervisor::reload_on_change() {
+  if (!loaded_.values.reload_on_change) return;
+  auto_reload_.emplace(loop_, log_, [this](Done done) { reload(std::move(done)); });
+  auto_reload_->watch(loaded_.values);
+}
+
 void Supervisor::reload(Done done) {
   lifecycle_.reload([this] { return prepare_reload(); },
                     [this, done](const Outcome& outcome) {
+                      if (outcome.conflict) return done(outcome);  // what is pending is another's
                       if (outcome.ok && pending_) {
                         const LogLevel level = pending_->values.log_level;
                         if (level != loaded_.values.log_level) {
@@ -267,6 +274,10 @@ void Supervisor::reload(Done done) {
                         loaded_ = std::move(*pending_);
                       }
                       pending_.reset();
+                      if (auto_reload_) {
+                        auto_reload_->watch(loaded_.values);
+                        auto_reload_->reload_ended();
+                      }
                       done(outcome);
                     });
 }
@@ -368,6 +379,7 @@ int Supervisor::turn() {
     if (left_) break;
     loop_.run();
   }
+  auto_reload_.reset();
   signals_.clear();
   upgrade_.reset();
   control_.reset();

@@ -12,6 +12,7 @@
 #include "common/server/server.h"
 #include "common/settings/sources/loader.h"
 #include "manager/supervisor/admin.h"
+#include "manager/supervisor/auto_reload.h"
 #include "manager/supervisor/control_api.h"
 #include "manager/supervisor/event_stream.h"
 #include "manager/supervisor/lifecycle.h"
@@ -49,6 +50,8 @@ class Supervisor {
   Result<void> bind(int slots);
   // How a reload gets its settings; without it a reload is refused.
   void set_loader(const SettingsLoader& loader) { loader_ = loader; }
+  // Reloads by itself from now on, as the settings say.
+  void reload_on_change();
   // Tells the service manager from now on.
   void notify(const NotifyOptions& options);
   // Removes the pidfile at the end.
@@ -113,7 +116,8 @@ class Supervisor {
   int exit_status_ = 0;
   bool left_ = false;  // told to end, with that
   std::optional<Timer> check_;
-  std::optional<Notifier> notifier_;  // none: nobody wants to know
+  std::optional<AutoReload> auto_reload_;  // none: `reload_on_change` is off
+  std::optional<Notifier> notifier_;       // none: nobody wants to know
   // The control API; absent with `control: off`.
   std::unique_ptr<Status> status_;
   std::unique_ptr<ControlApi> api_;

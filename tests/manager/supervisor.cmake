@@ -2,6 +2,7 @@ add_executable(supervisor_test
   ${CMAKE_CURRENT_SOURCE_DIR}/supervisor/active_clock_test.cc
   ${CMAKE_CURRENT_SOURCE_DIR}/supervisor/backoff_test.cc
   ${CMAKE_CURRENT_SOURCE_DIR}/supervisor/busy_ratios_test.cc
+  ${CMAKE_CURRENT_SOURCE_DIR}/supervisor/change_watcher_test.cc
   ${CMAKE_CURRENT_SOURCE_DIR}/supervisor/core_file_test.cc
   ${CMAKE_CURRENT_SOURCE_DIR}/supervisor/events_test.cc
   ${CMAKE_CURRENT_SOURCE_DIR}/supervisor/inherited_sockets_test.cc
@@ -21,6 +22,7 @@ add_executable(supervisor_test
   ${CMAKE_CURRENT_SOURCE_DIR}/supervisor/totals_test.cc
   ${CMAKE_CURRENT_SOURCE_DIR}/supervisor/traffic_test.cc
   ${CMAKE_CURRENT_SOURCE_DIR}/supervisor/upgrade_change_test.cc
+  ${CMAKE_CURRENT_SOURCE_DIR}/supervisor/waiting_for_change_test.cc
   ${CMAKE_CURRENT_SOURCE_DIR}/supervisor/worker_state_test.cc
 )
 target_link_libraries(supervisor_test PRIVATE mgr_manager GTest::gtest_main)

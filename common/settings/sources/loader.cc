@@ -82,12 +82,23 @@ class Collector {
     // A control group is of no use without permission to connect.
     if (!loaded_.values.control_group.empty() && loaded_.origins["control_mode"] == "default")
       loaded_.values.control_mode = 0660;
+    if (loaded_.values.reload_on_change) prefer_quick_reloads();
     return std::move(loaded_);
   }
 
   LoadedSettings& loaded() { return loaded_; }
 
  private:
+  void prefer_quick_reloads() {
+    const auto prefer = [this](const char* name, const char* value) {
+      if (loaded_.origins[name] != "default") return;
+      CHECK(settings::find(name)->apply(value, loaded_.values).ok());
+      loaded_.origins[name] = "reload_on_change";
+    };
+    prefer("workers", "1");
+    prefer("min_ready", "0");
+  }
+
   void apply(const Given& given) {
     const Result<void> applied = settings::find(given.name)->apply(given.value, loaded_.values);
     if (applied) {

@@ -15,7 +15,8 @@ namespace mgr {
 
 struct LoadedSettings {
   Settings values;
-  // By setting name: `default`, `file:LINE`, `env` or `command line`. Every setting is there.
+  // By setting name: `default`, `file:LINE`, `env` or `command line`; `reload_on_change`, which has
+  // defaults of its own for some. Every setting is there.
   std::map<std::string, std::string> origins;
   std::vector<std::string> warnings;  // a line each
 

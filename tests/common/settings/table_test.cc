@@ -54,6 +54,8 @@ TEST(Table, has_exactly_the_settings_that_the_program_acts_on) {
                                           "max_requests_jitter",
                                           "max_lifetime",
                                           "max_memory",
+                                          "reload_on_change",
+                                          "reload_paths",
                                           "user",
                                           "group",
                                           "umask",
@@ -106,9 +108,10 @@ TEST(Table, a_reload_applies_all_but_what_belongs_to_the_supervisor) {
   std::set<std::string> fixed;
   for (const Setting& setting : table())
     if (setting.reload == Reload::needs_restart) fixed.insert(setting.name);
-  EXPECT_EQ(fixed, (std::set<std::string>{"name", "bind", "backlog", "socket_mode", "socket_group",
-                                          "control", "control_mode", "control_group", "admin",
-                                          "log_file", "access_log", "pidfile", "user", "group"}));
+  EXPECT_EQ(fixed,
+            (std::set<std::string>{"name", "bind", "backlog", "socket_mode", "socket_group",
+                                   "control", "control_mode", "control_group", "admin", "log_file",
+                                   "access_log", "pidfile", "user", "group", "reload_on_change"}));
 }
 
 TEST(Table, tells_which_changes_need_a_new_start) {
