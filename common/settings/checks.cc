@@ -7,6 +7,7 @@
 
 #include "common/net/address.h"
 #include "common/settings/application_name.h"
+#include "common/settings/hooks.h"
 #include "common/settings/value.h"
 
 namespace mgr::settings {
@@ -134,6 +135,23 @@ Result<void> check_environment_entry(std::string_view key, std::string_view valu
   if (value.find('\0') != std::string_view::npos)
     return Error(in_quotes(key) + " has a value with a NUL byte");
   return {};
+}
+
+Result<void> check_hook(std::string_view event, std::string_view hook) {
+  const auto is = [&](std::string_view known) { return known == event; };
+  if (std::any_of(kCommandHooks.begin(), kCommandHooks.end(), is)) {
+    if (hook.find_first_not_of(" \t") == std::string_view::npos)
+      return Error(in_quotes(event) + " needs a command");
+    if (hook.find('\0') == std::string_view::npos) return {};
+    return Error(in_quotes(event) + " has a command with a NUL byte");
+  }
+  if (std::none_of(kPythonHooks.begin(), kPythonHooks.end(), is))
+    return Error(in_quotes(event) + " is no event");
+  const std::size_t colon = hook.find(':');
+  if (colon != std::string_view::npos && is_dotted_name(hook.substr(0, colon)) &&
+      is_dotted_name(hook.substr(colon + 1)))
+    return {};
+  return Error(in_quotes(event) + " needs module:function, not " + in_quotes(hook));
 }
 
 Result<void> check_header(std::string_view name, std::string_view value) {

@@ -29,6 +29,8 @@ Result<void> check_forwarded_trust(std::string_view text);
 Result<void> check_control(std::string_view text);
 // A variable for the application.
 Result<void> check_environment_entry(std::string_view key, std::string_view value);
+// An entry of `hooks`.
+Result<void> check_hook(std::string_view event, std::string_view hook);
 // A response header: RFC 9110 5.1 and 5.5; none that frames the message.
 Result<void> check_header(std::string_view name, std::string_view value);
 

@@ -153,6 +153,16 @@ std::vector<Setting> worker_settings() {
 std::vector<Setting> process_settings() {
   constexpr Group g = Group::process;
   return {
+      map_setting({"hooks", g,
+                   "What is called at points of the service's life. Python functions, with a dict: "
+                   "`loaded` (in the mold; a failure is one of loading), `worker_start`, "
+                   "`worker_ready`, `worker_exit`. Commands, started by the supervisor, with "
+                   "`MGR_EVENT` and the like in their environment: `ready`, `reloaded`, "
+                   "`reload_failed`, `worker_died`, `stopped`."},
+                  &Settings::hooks,
+                  "loaded, worker_start, worker_ready or worker_exit with module:function; ready, "
+                  "reloaded, reload_failed, worker_died or stopped with a command",
+                  check_hook),
       switch_setting({"reload_on_change", g,
                       "For development: reload when a Python file below `reload_paths` changes (or "
                       "the C++ library, `env_file`, the configuration file). Code that fails shows "

@@ -47,6 +47,7 @@ Supervisor::Supervisor(LoadedSettings loaded, Log& log, LogFiles& files, ipc::Sc
                  log),
       world_(loop_, log, listeners_, std::move(scoreboard), world_options(files, account_)),
       lifecycle_(world_, log),
+      hooks_(loop_, log),
       log_control_(loop_, world_, files, log),
       metrics_({world_, lifecycle_, listeners_, world_.scoreboard(), world_.totals(), log}) {
   world_.set_events(
@@ -74,7 +75,7 @@ Supervisor::Supervisor(LoadedSettings loaded, Log& log, LogFiles& files, ipc::Sc
              left_ = true;
              loop_.stop();
            }});
-  lifecycle_.set_on_event([this](const Event& event) { events_.publish(event); });
+  lifecycle_.set_on_event([this](const Event& event) { on_event(event); });
 }
 
 Supervisor::~Supervisor() {
@@ -123,6 +124,7 @@ void Supervisor::serve_control(UniqueFd socket, const std::string& address,
   control_address_ = address;
   control_socket_ = std::move(socket);
   name_ = name;
+  hooks_.set_environment({{"MGR_NAME", name}, {"MGR_CONTROL", address}});
   status_ = std::make_unique<Status>(name, world_, lifecycle_, listeners_, world_.scoreboard());
   ControlApi::Access access{settings.control_group, {}};
   if (account_) access.application = account_->uid;
@@ -180,6 +182,13 @@ ControlApi::Actions Supervisor::actions() {
       .metrics = [this] { return metrics_.text(); },
       .stack = [this](int slot, auto done) { take_stack(slot, std::move(done)); },
       .listen = [this](server::Exchange& exchange) { return listen(exchange); }};
+}
+
+void Supervisor::on_event(const Event& event) {
+  events_.publish(event);
+  if (const Generation* generation = lifecycle_.generation()) {
+    hooks_.on_event(event, generation->settings->hooks);
+  }
 }
 
 bool Supervisor::listen(server::Exchange& exchange) {
@@ -451,7 +460,7 @@ void Supervisor::reap() {
 
 void Supervisor::on_exit(pid_t pid, int status) {
   if (upgrade_ && upgrade_->on_exit(pid, status)) return;
-  if (lifecycle_.on_exit(pid, status)) return;
+  if (lifecycle_.on_exit(pid, status) || hooks_.on_exit(pid, status)) return;
   // An orphan of the application, or a worker whose pid the mold has not told yet.
   if (unknown_exits_.size() >= kMostUnknownExits) unknown_exits_.clear();
   unknown_exits_[pid] = status;

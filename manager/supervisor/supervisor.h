@@ -15,6 +15,7 @@
 #include "manager/supervisor/auto_reload.h"
 #include "manager/supervisor/control_api.h"
 #include "manager/supervisor/event_stream.h"
+#include "manager/supervisor/hooks.h"
 #include "manager/supervisor/lifecycle.h"
 #include "manager/supervisor/listeners.h"
 #include "manager/supervisor/log_control.h"
@@ -85,6 +86,7 @@ class Supervisor {
   nlohmann::json describe_settings() const;
   void upgrade(std::function<int()> asker, Done done);
   void set_log_level(LogLevel level, const Done& done);
+  void on_event(const Event& event);
   bool listen(server::Exchange& exchange);
   void take_stack(int slot, std::function<void(const Result<nlohmann::ordered_json>&)> done);
   Result<Lifecycle::Prepared> prepare_reload();
@@ -107,6 +109,7 @@ class Supervisor {
   ProcessWorld world_;
   Lifecycle lifecycle_;
   EventStream events_;
+  Hooks hooks_;
   LogControl log_control_;
   std::optional<LogLevel>
       log_level_;  // by `mgr log-level`, until a reload changes that of the settings

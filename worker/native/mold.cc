@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <optional>
 
+#include "common/settings/hooks.h"
 #include "worker/launch/launcher.h"
 #include "worker/life/mold.h"
 #include "worker/life/signals.h"
@@ -72,6 +73,12 @@ int run_mold() {
   if (!mold) worker::refuse(mold.error().message());
   const auto name = settings::library_named_by(mold->settings().app);
   if (!name) worker::refuse("app: " + mold->settings().app + " names no library");
+  for (const std::string_view event : settings::kPythonHooks) {
+    if (mold->settings().hooks.contains(std::string(event))) {
+      worker::refuse("hooks: " + std::string(event) +
+                     " is for Python applications; a library has the events of commands only");
+    }
+  }
   return live(*mold, *name);
 }
 

@@ -82,12 +82,20 @@ PyObject* mold_settings(PyObject* self, void*) {
   const Settings& settings = mold.settings();
   Ref python_path = list_of(settings.python_path);
   if (!python_path) return nullptr;
-  return Py_BuildValue("{sssssssssssOsOsOsi}", "app", settings.app.c_str(), "interface",
+  Ref hooks = Ref::take(PyDict_New());
+  if (!hooks) return nullptr;
+  for (const auto& [event, name] : settings.hooks) {
+    Ref text =
+        Ref::take(PyUnicode_FromStringAndSize(name.data(), static_cast<Py_ssize_t>(name.size())));
+    if (!text || PyDict_SetItemString(hooks.get(), event.c_str(), text.get()) != 0) return nullptr;
+  }
+  return Py_BuildValue("{sssssssssssOsOsOsisOsi}", "app", settings.app.c_str(), "interface",
                        name_of(settings.interface), "lifespan", name_of(settings.lifespan), "loop",
                        settings.loop.c_str(), "root_path", settings.root_path.c_str(),
                        "python_path", python_path.get(), "load",
                        mold.order().load ? Py_True : Py_False, "check_only",
-                       mold.order().check_only ? Py_True : Py_False, "threads", settings.threads);
+                       mold.order().check_only ? Py_True : Py_False, "threads", settings.threads,
+                       "hooks", hooks.get(), "generation", mold.order().generation);
 }
 
 PyObject* mold_loaded(PyObject* self, PyObject* args) {

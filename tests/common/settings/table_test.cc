@@ -54,6 +54,7 @@ TEST(Table, has_exactly_the_settings_that_the_program_acts_on) {
                                           "max_requests_jitter",
                                           "max_lifetime",
                                           "max_memory",
+                                          "hooks",
                                           "reload_on_change",
                                           "reload_paths",
                                           "user",
@@ -148,6 +149,21 @@ TEST(Table, refuses_values_out_of_range) {
   EXPECT_FALSE(takes("limit_header_size", "1g"));
   EXPECT_TRUE(takes("min_ready", "0"));
   EXPECT_TRUE(takes("limit_body", "0"));
+}
+
+TEST(Table, hooks_are_functions_or_commands_of_known_events) {
+  const std::string allowed =
+      "; allowed: loaded, worker_start, worker_ready or worker_exit with module:function; ready, "
+      "reloaded, reload_failed, worker_died or stopped with a command";
+  EXPECT_TRUE(
+      takes("hooks", TextMap{{"loaded", "a.b:c.d"}, {"worker_died", "logger \"$MGR_HOW\""}}));
+  EXPECT_EQ(problem("hooks", TextMap{{"when_ready", "a:b"}}), "'when_ready' is no event" + allowed);
+  EXPECT_EQ(problem("hooks", TextMap{{"loaded", "a b"}}),
+            "'loaded' needs module:function, not 'a b'" + allowed);
+  for (const char* wrong : {"", "module", "module:", ":function", "module:function()"}) {
+    EXPECT_FALSE(takes("hooks", TextMap{{"worker_exit", wrong}})) << wrong;
+  }
+  EXPECT_EQ(problem("hooks", TextMap{{"stopped", " "}}), "'stopped' needs a command" + allowed);
 }
 
 TEST(Table, accepts_no_value_that_the_program_does_not_act_on) {

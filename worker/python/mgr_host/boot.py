@@ -5,7 +5,7 @@ import os
 import sys
 import time
 
-from mgr_host import last_words, left_open, load, nested, serve, streams
+from mgr_host import hooks, last_words, left_open, load, nested, serve, streams
 
 
 def run(mold):
@@ -52,6 +52,7 @@ def load_in_mold(mold, settings):
     started = time.monotonic()
     try:
         application = load.load(settings["app"], settings["interface"])
+        hooks.call_loaded(hooks.Hooks(settings["hooks"], mold.log, generation=settings["generation"]))
     except load.Failure as failure:
         streams.flush()
         mold.load_failed(failure.stage, failure.error, failure.traceback, 4)

@@ -6,7 +6,7 @@ import os
 import threading
 import time
 
-from mgr_host import errors, last_words, load, nested, signals, wsgi
+from mgr_host import errors, hooks, last_words, load, nested, signals, wsgi
 from mgr_host.lifespan import Lifespan, StartupFailed
 from mgr_host.loop import EAGER_TASKS, MgrLoop, task_step_type
 from mgr_host.stacks import Stacks
@@ -55,17 +55,25 @@ class Life:
     def run(self):
         asyncio.set_event_loop(self.loop)
         signals.guard(self.worker)
-        if self.application is None:
-            try:
+        try:
+            if self.application is None:
                 self.load()
-            except load.Failure as failure:
-                self.worker.boot_failed(failure.stage, failure.error, failure.traceback, 4)
-                return 4
+            self.hooks = self.find_hooks()
+        except load.Failure as failure:
+            self.worker.boot_failed(failure.stage, failure.error, failure.traceback, 4)
+            return 4
+        self.hooks.call("worker_start")
+        try:
+            return self.serve_interface()
+        finally:
+            self.hooks.call("worker_exit")
+
+    def serve_interface(self):
         if self.application.interface == "wsgi":
             self.stacks.watch(None)
             self.close_loop()  # an application may run loops of its own on this thread
             return wsgi.serve(self.worker, self.application.call, self.settings["threads"],
-                              self.log_exception)
+                              self.log_exception, self.ready)
         try:
             return self.loop.run_until_complete(self.serve())
         except (SystemExit, KeyboardInterrupt) as exception:
@@ -83,11 +91,20 @@ class Life:
     def load(self):
         try:
             self.application = load.load(self.settings["app"], self.settings["interface"])
+            hooks.call_loaded(self.find_hooks())
         finally:
             self.worker.restore_signals()
             self.stacks.take()
         gc.collect()
         gc.freeze()  # the collector need not look at what stays for the process's whole life
+
+    def find_hooks(self):
+        return hooks.Hooks(self.settings["hooks"], self.worker.log, slot=self.worker.slot,
+                           generation=self.settings["generation"])
+
+    def ready(self, interface):
+        self.hooks.call("worker_ready")
+        self.worker.ready(interface)
 
     async def serve(self):
         lifespan = Lifespan(self.application, self.settings["lifespan"], self.worker.log)
@@ -105,7 +122,7 @@ class Life:
         self.worker.host(self.application.call, self.loop, self.log_exception, lifespan.state,
                          self.application.double_callable, EAGER_TASKS,
                          None if EAGER_TASKS else task_step_type())
-        self.worker.ready(self.application.interface)
+        self.ready(self.application.interface)
         await self.leave(await self.leaving, lifespan)
         return 0
 

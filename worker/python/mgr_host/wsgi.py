@@ -15,8 +15,9 @@ from mgr_host import errors
 QUICK = 0.3
 
 
-def serve(worker, application, threads, log_exception):
-    """Serves until the supervisor says otherwise; returns the exit status."""
+def serve(worker, application, threads, log_exception, ready):
+    """Serves until the supervisor says otherwise; returns the exit status. `ready(interface)` tells
+    it that this worker can."""
     woken, wakes = socket.socketpair()
     for end in (woken, wakes):
         end.setblocking(False)
@@ -30,7 +31,7 @@ def serve(worker, application, threads, log_exception):
         worker.stop_requests()
         worker.boot_failed("threads", f"thread {len(pool) + 1} of {threads}: {error}", "", 3)
         return 3
-    worker.ready("wsgi")
+    ready("wsgi")
     try:
         worker.serve_wsgi()
     finally:  # a signal handler of the application may raise
