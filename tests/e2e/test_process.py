@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from mgr_harness import processes_with, wait_for
+from mgr_harness import processes_with, read_response, wait_for
 
 WRITES = """
 import os
@@ -140,3 +140,49 @@ def test_ps_tells_who_is_who(make_mgr):
     wait_for(lambda: len(shown()) == 4, "the old ones are gone")
     assert title("mgr worker 1", "mgr: worker 1 [main:app] gen 2") in shown()
     assert title("mgr mold", "mgr: mold [main:app] gen 2") in shown()
+
+
+# ---- upgrade
+
+
+def test_an_upgrade_keeps_what_commands_have_set(make_mgr, tmp_path):
+    pidfile, log = tmp_path / "mgr.pid", tmp_path / "own.log"
+    mgr = make_mgr("echo", workers=1, min_ready="100ms", name="shop", pidfile=pidfile, log_file=log).start()
+    mgr.must("drain")
+    mgr.must("log-level", "debug")
+    mgr.must("upgrade")
+    assert mgr.status()["state"] == "draining" and "drained" in mgr.api("GET", "/readyz")[1]
+    with mgr.connect() as connection:
+        connection.sendall(b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert read_response(connection).headers["connection"] == "close"
+    assert mgr.api("GET", "/v1/config")[1]["log_level"] == {"value": "debug", "origin": "log-level"}
+    assert pidfile.read_text() == f"{mgr.pid}\n"
+    second = make_mgr("echo", workers=1, pidfile=pidfile).launch()
+    assert second.wait_exit() == 1 and "it runs already" in second.log
+    assert Path(f"/proc/{mgr.pid}/cmdline").read_text() == "mgr: supervisor shop\0"
+    log.rename(f"{log}.old")
+    assert mgr.must("reopen") == "log files reopened\n"
+    assert "log files reopened" in log.read_text()
+    mgr.must("undrain")
+    mgr.must("ready")
+    mgr.must("stop")
+    assert not pidfile.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to run as another user")
+def test_an_upgrade_keeps_the_user_and_the_few_capabilities(make_mgr, tmp_path):
+    directory = tmp_path
+    while directory != directory.parent and "pytest" in str(directory):
+        directory.chmod(0o755)
+        directory = directory.parent
+    mgr = make_mgr("echo", workers=1, min_ready="100ms", user="nobody").start()
+
+    def capabilities(pid):
+        return re.search(r"CapEff:\s+(\w+)", Path(f"/proc/{pid}/status").read_text()).group(1)
+
+    before = capabilities(mgr.pid)
+    assert int(before, 16) != 0
+    mgr.must("upgrade")
+    assert capabilities(mgr.pid) == before
+    assert int(capabilities(mgr.workers()[0]["pid"]), 16) == 0
+    assert mgr.get("/x")[0] == 200
