@@ -14,6 +14,8 @@ std::string_view to_string(EventKind kind) {
       return "worker_ready";
     case EventKind::worker_recycled:
       return "worker_recycled";
+    case EventKind::worker_hung:
+      return "worker_hung";
     case EventKind::worker_left:
       return "worker_left";
     case EventKind::worker_died:

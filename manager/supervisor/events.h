@@ -14,6 +14,7 @@ enum class EventKind {
   mold_failed,         // generation, stage, error, retry_ms
   worker_ready,        // slot, pid, generation, boot_ms
   worker_recycled,     // slot, pid, generation, reason: another takes its place
+  worker_hung,         // slot, pid, generation, reason: it is replaced, then ended
   worker_left,         // slot, pid, generation, how: it was told to
   worker_died,         // slot, pid, generation, how, retry_ms; stage, error where it told
   reload_begun,        // generation

@@ -189,6 +189,7 @@ void Lifecycle::judge(Worker& worker, Millis timeout) {
       "is {}){}; another takes its place, then it is ended",
       worker.slot, worker.pid, worker.number, seconds(worker.loop.blocked()), seconds(timeout),
       excused);
+  tell(EventKind::worker_hung, worker, {{"reason", worker.recycle->why}});
   const WorkerId id = worker.id;
   const std::string what = fmt::format("worker {} (pid {}, generation {}) hangs here", worker.slot,
                                        worker.pid, worker.number);

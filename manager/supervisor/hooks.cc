@@ -37,6 +37,7 @@ std::string_view hook_of(EventKind kind) {
     case EventKind::mold_failed:
     case EventKind::worker_ready:
     case EventKind::worker_recycled:
+    case EventKind::worker_hung:
     case EventKind::worker_left:
     case EventKind::reload_begun:
     case EventKind::restart_begun:

@@ -245,6 +245,8 @@ TEST_F(HangTest, AtHalfOfTheTimeoutItsStackIsAskedForAndItIsHung) {
 
 TEST_F(HangTest, AtTheTimeoutItIsReplacedFirstThenAbortedThenKilled) {
   start_ready(2);
+  std::vector<std::string_view> events;
+  life_->set_on_event([&](const Event& event) { events.push_back(to_string(event.kind)); });
   const WorkerId id = block(0);
   const pid_t pid = current(0).pid;
   watch(Millis(16'000));
@@ -266,6 +268,7 @@ TEST_F(HangTest, AtTheTimeoutItIsReplacedFirstThenAbortedThenKilled) {
   pass(Millis(3000));
   EXPECT_TRUE(was_killed(pid, SIGKILL));
   dies(id, kKilled);
+  EXPECT_EQ(events, (std::vector<std::string_view>{"worker_hung", "worker_ready", "worker_left"}));
   EXPECT_EQ(restarts(RestartReason::timeout), 1u);
   EXPECT_EQ(restarts(RestartReason::killed) + restarts(RestartReason::graceful_timeout), 0u);
   EXPECT_EQ(life_->slots()[0].restarts, 1);
