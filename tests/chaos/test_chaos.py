@@ -3,7 +3,8 @@
 A seeded random sequence of actions; after each, the service must come to rest, and at rest nothing may be
 left over. At the end every request that was lost must have been in the hands of a process that was killed.
 
-CHAOS_SEED repeats a sequence (its timing differs), CHAOS_SECONDS makes it longer.
+CHAOS_SEED repeats a sequence (its timing differs), CHAOS_SECONDS makes it longer, CHAOS_ONLY=storm,hang takes
+these actions alone.
 """
 
 import contextlib
@@ -73,7 +74,9 @@ class Chaos:
     # ---- actions; each returns when its command has
 
     def actions(self):
-        names = [name for name in dir(self) if name.startswith("do_")]
+        wanted = os.environ.get("CHAOS_ONLY", "").split(",")
+        names = [name for name in dir(self) if name.startswith("do_")
+                 and (wanted == [""] or name.removeprefix("do_") in wanted)]
         return [name for name in sorted(names) if getattr(getattr(self, name), "possible", lambda _: True)(self)]
 
     def do_reload(self):
@@ -198,7 +201,7 @@ class Chaos:
 
     def do_storm(self):
         """A reload, and what else comes to mind while it runs. Whether it succeeds is its own affair."""
-        deeds = ["kill", "scale", "restart", "pause"]
+        deeds = ["kill", "scale", "restart", "pause", *(["upgrade"] if has_command("upgrade") else [])]
         if self.random.random() < 0.5:
             self.deploy_next()
             deeds.append("mold")  # its successor loads what is on the disk, which must be good then
@@ -215,8 +218,8 @@ class Chaos:
             elif deed == "scale":
                 self.target = self.random.randint(1, MOST_WORKERS)
                 running.append(self.start("scale", self.target))
-            elif deed == "restart":
-                running.append(self.start("restart"))
+            elif deed in ("restart", "upgrade"):
+                running.append(self.start(deed))
             else:
                 until = time.monotonic() + self.random.uniform(0, 0.3)
                 wait_for(lambda: time.monotonic() > until, "a pause", 5)
