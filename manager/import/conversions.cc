@@ -203,9 +203,8 @@ Converted gunicorn_preload(const Given&, const json& value) {
 }
 
 // A list of one's own takes the place of the default, which is the application's directory.
-Converted gunicorn_reload_files(const Given& given, const json& value) {
-  const auto chdir = given_value(given, "chdir");
-  Texts paths{chdir ? text_of(*chdir) : "."};
+Converted gunicorn_reload_files(const Given&, const json& value) {
+  Texts paths{"."};
   for (std::string& path : entries_of(value)) paths.push_back(std::move(path));
   return {paths, ""};
 }

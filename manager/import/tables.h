@@ -38,8 +38,6 @@ inline constexpr std::string_view kUwsgi =
     "mgr speaks HTTP: in nginx, proxy_pass takes the place of uwsgi_pass";
 inline constexpr std::string_view kPaste =
     "no Paste files: `app` names a module that calls paste.deploy.loadapp()";
-inline constexpr std::string_view kInOwnHost =
-    "the code belongs into the application's start-up (lifespan)";
 
 inline ForeignSetting maps(std::string_view name, std::string_view flags, Takes takes,
                            std::string_view target, Convert convert, std::string_view remark = "") {

@@ -468,6 +468,27 @@ TEST_F(Translation, a_usual_file_of_gunicorn_means_the_same) {
   EXPECT_TRUE(says(text, "- worker_class = \"gthread\": ")) << text;
 }
 
+TEST_F(Translation, what_gunicorn_does_for_its_process_means_the_same) {
+  const std::string text = gunicorn({{"timeout", 45},
+                                     {"user", "www-data"},
+                                     {"group", 33},
+                                     {"umask", 027},
+                                     {"pidfile", "/run/shop.pid"},
+                                     {"chdir", "/srv/shop"},
+                                     {"reload", true},
+                                     {"reload_extra_files", {"settings.yml"}},
+                                     {"when_ready", "function when_ready"}});
+  const Settings is = settings(text);
+  EXPECT_EQ(is.timeout, std::chrono::seconds(45));
+  EXPECT_EQ(is.user, "www-data");
+  EXPECT_EQ(is.group, "33");
+  EXPECT_EQ(is.umask, 027);
+  EXPECT_EQ(is.pidfile, "/run/shop.pid");
+  EXPECT_TRUE(is.reload_on_change);
+  EXPECT_EQ(is.reload_paths, (Texts{".", "settings.yml"}));
+  EXPECT_TRUE(says(text, "`hooks: {ready: COMMAND}`")) << text;
+}
+
 TEST_F(Translation, a_usual_command_line_of_uvicorn_means_the_same) {
   const Settings is = settings(uvicorn({{"app", "main:make"},
                                         {"factory", true},
