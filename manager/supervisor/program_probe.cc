@@ -53,8 +53,8 @@ std::string last_line(std::string text) {
 
 }  // namespace
 
-ProgramProbe::ProgramProbe(EventLoop& loop, Done done)
-    : done_(std::move(done)), timer_(loop, [this] {
+ProgramProbe::ProgramProbe(EventLoop& loop, Done done, std::chrono::milliseconds patience)
+    : done_(std::move(done)), patience_(patience), timer_(loop, [this] {
         too_slow_ = true;
         ::kill(pid_, SIGKILL);
       }) {
@@ -80,7 +80,7 @@ Result<void> ProgramProbe::start(const Program& program, int executable, int sta
   write_end_.reset();
   pid_ = pid;
   watcher_->start(FdWatcher::kReadable);
-  timer_.start(kPatience);
+  timer_.start(patience_);
   return {};
 }
 
@@ -113,7 +113,7 @@ Result<std::string> ProgramProbe::verdict(int status) const {
   const std::string line = last_line(output_);
   if (too_slow_) {
     return Error(
-        fmt::format("its trial on a copy of the state took longer than {}", seconds(kPatience)));
+        fmt::format("its trial on a copy of the state took longer than {}", seconds(patience_)));
   }
   const bool answered = line.starts_with(kProbeAnswer);
   if (status == 0 && answered) return line.substr(std::strlen(kProbeAnswer));

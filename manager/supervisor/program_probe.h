@@ -24,7 +24,7 @@ class ProgramProbe {
   static constexpr std::chrono::milliseconds kPatience{20'000};
 
   // `loop` must outlive it. `done` is called once, from the loop or from on_exit().
-  ProgramProbe(EventLoop& loop, Done done);
+  ProgramProbe(EventLoop& loop, Done done, std::chrono::milliseconds patience = kPatience);
   ~ProgramProbe();
   ProgramProbe(const ProgramProbe&) = delete;
 
@@ -39,6 +39,7 @@ class ProgramProbe {
   Result<std::string> verdict(int status) const;
 
   Done done_;
+  const std::chrono::milliseconds patience_;
   pid_t pid_ = -1;
   bool too_slow_ = false;
   std::string output_;

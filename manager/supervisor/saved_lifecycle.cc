@@ -15,6 +15,17 @@ json list(const T& values) {
   return json(std::vector(values.begin(), values.end()));
 }
 
+// A new member does not compile here: save() and restore() below must know it, or an upgrade loses
+// it.
+[[maybe_unused]] void know_every_member(const Generation& generation, const Mold& mold,
+                                        const Worker& worker, const Slot& slot) {
+  [[maybe_unused]] const auto& [g1, g2, g3, g4, g5, g6, g7, g8, g9] = generation;
+  [[maybe_unused]] const auto& [m1, m2, m3, m4, m5, m6, m7, m8] = mold;
+  [[maybe_unused]] const auto& [w1, w2, w3, w4, w5, w6, w7, w8, w9, w10, w11, w12, w13, w14, w15,
+                                w16, w17, w18, w19, w20, w21, w22, w23, w24] = worker;
+  [[maybe_unused]] const auto& [s1, s2, s3, s4, s5, s6, s7, s8, s9, s10] = slot;
+}
+
 json save(const Failure& failure) {
   return {{"stage", failure.stage},
           {"error", failure.error},

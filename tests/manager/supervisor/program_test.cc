@@ -89,7 +89,8 @@ class ProgramProbeTest : public testing::Test {
     auto executable = program.open_new();
     if (!executable) return executable.error().message();
     std::optional<Result<std::string>> result;
-    ProgramProbe probe(loop_, [&](const Result<std::string>& found) { result.emplace(found); });
+    ProgramProbe probe(
+        loop_, [&](const Result<std::string>& found) { result.emplace(found); }, patience_);
     EXPECT_TRUE(probe.start(program, executable->get(), state_.get(), kept_).ok());
     for (int i = 0; i < 2000 && !result; ++i) {
       loop_.run_nowait();
@@ -107,6 +108,7 @@ class ProgramProbeTest : public testing::Test {
   EventLoop loop_;
   UniqueFd state_{::memfd_create("state", MFD_CLOEXEC)};
   std::vector<int> kept_;
+  std::chrono::milliseconds patience_{20'000};
 };
 
 TEST_F(ProgramProbeTest, takes_a_programs_own_word_and_status_0_for_yes) {
@@ -128,6 +130,11 @@ TEST_F(ProgramProbeTest, says_why_a_program_can_not_go_on) {
 TEST_F(ProgramProbeTest, names_the_signal_of_a_program_that_crashes) {
   EXPECT_EQ(found("kill -SEGV $$"),
             "its trial on a copy of the state ended with killed by signal 11 (Segmentation fault)");
+}
+
+TEST_F(ProgramProbeTest, ends_a_program_that_hangs) {
+  patience_ = std::chrono::milliseconds(100);
+  EXPECT_EQ(found("exec sleep 3600"), "its trial on a copy of the state took longer than 0.1 s");
 }
 
 TEST_F(ProgramProbeTest, names_a_file_that_is_no_program) {
