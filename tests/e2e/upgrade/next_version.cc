@@ -21,23 +21,18 @@ std::string behaviour() {
   return value ? value : "";
 }
 
-bool is_successor() {
+std::string arguments() {
   std::ifstream file("/proc/self/cmdline");
-  const std::string arguments((std::istreambuf_iterator<char>(file)), {});
-  return arguments.find("--resume=successor:") != std::string::npos;
+  return std::string((std::istreambuf_iterator<char>(file)), {});
 }
 
-bool is_resumed() {
-  std::ifstream file("/proc/self/cmdline");
-  const std::string arguments((std::istreambuf_iterator<char>(file)), {});
-  return arguments.find("--resume=") != std::string::npos;
-}
-
-[[maybe_unused]] const bool begun = [] {
-  if (!is_resumed()) return true;
+// Looked at before main(), which makes the arguments a title.
+const bool successor = [] {
+  const std::string given = arguments();
+  if (given.find("--resume=") == std::string::npos) return false;
   if (behaviour() == "crash") std::abort();
   if (behaviour() == "slow") ::usleep(2'000'000);
-  return true;
+  return given.find("--resume=successor:") != std::string::npos;
 }();
 
 }  // namespace
@@ -45,7 +40,7 @@ bool is_resumed() {
 namespace mgr {
 
 const char* program_version() {
-  if (is_successor()) {
+  if (successor) {
     const std::string what = behaviour();
     if (what == "abort") std::abort();
     if (what == "exit") std::exit(17);
