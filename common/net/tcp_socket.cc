@@ -49,15 +49,9 @@ void switch_on(int fd, int level, int option) {
   ::setsockopt(fd, level, option, &on, sizeof on);
 }
 
-int port_of(const sockaddr_storage& storage) {
-  return storage.ss_family == AF_INET
-             ? ntohs(reinterpret_cast<const sockaddr_in&>(storage).sin_port)
-             : ntohs(reinterpret_cast<const sockaddr_in6&>(storage).sin6_port);
-}
-
 enum class Only6 { yes, no };
 
-Result<UniqueFd> bind_one(const Host& host, int port, Only6 only_v6) {
+Result<UniqueFd> bind_one(const Host& host, int port, Only6 only_v6, Beside beside) {
   UniqueFd fd(::socket(host.family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!fd) return Error::from_errno("socket");
   switch_on(fd.get(), SOL_SOCKET, SO_REUSEADDR);
@@ -65,16 +59,19 @@ Result<UniqueFd> bind_one(const Host& host, int port, Only6 only_v6) {
   const auto address = look_up(host.numeric, std::to_string(port).c_str(), host.family,
                                AI_NUMERICHOST | AI_NUMERICSERV);
   if (!address) return address.error();
-  if (::bind(fd.get(), (*address)->ai_addr, (*address)->ai_addrlen) != 0) {
-    return Error(std::strerror(errno), errno);
+  int bound = ::bind(fd.get(), (*address)->ai_addr, (*address)->ai_addrlen);
+  if (bound != 0 && errno == EADDRINUSE && beside == Beside::yes) {
+    switch_on(fd.get(), SOL_SOCKET, SO_REUSEPORT);
+    bound = ::bind(fd.get(), (*address)->ai_addr, (*address)->ai_addrlen);
   }
+  if (bound != 0) return Error(std::strerror(errno), errno);
   return fd;
 }
 
 // Both families, or the one that this machine has.
-Result<std::vector<UniqueFd>> bind_both(int port) {
+Result<std::vector<UniqueFd>> bind_both(int port, Beside beside) {
   std::vector<UniqueFd> sockets;
-  auto v6 = bind_one({"::", AF_INET6}, port, Only6::yes);
+  auto v6 = bind_one({"::", AF_INET6}, port, Only6::yes, beside);
   if (v6) {
     const auto bound = bound_to(v6->get());
     if (!bound) return bound.error();
@@ -83,7 +80,7 @@ Result<std::vector<UniqueFd>> bind_both(int port) {
   } else if (v6.error().code() != EAFNOSUPPORT && v6.error().code() != EADDRNOTAVAIL) {
     return std::move(v6).error();
   }
-  auto v4 = bind_one({"0.0.0.0", AF_INET}, port, Only6::no);
+  auto v4 = bind_one({"0.0.0.0", AF_INET}, port, Only6::no, beside);
   if (v4) {
     sockets.push_back(std::move(*v4));
   } else if (v4.error().code() != EAFNOSUPPORT || sockets.empty()) {
@@ -120,12 +117,23 @@ Result<sockaddr_storage> bound_to(int fd) {
   return storage;
 }
 
-Result<std::vector<UniqueFd>> bind_tcp(const BindAddress& wanted) {
+int port_of(const sockaddr_storage& address) {
+  switch (address.ss_family) {
+    case AF_INET:
+      return ntohs(reinterpret_cast<const sockaddr_in&>(address).sin_port);
+    case AF_INET6:
+      return ntohs(reinterpret_cast<const sockaddr_in6&>(address).sin6_port);
+    default:
+      return 0;
+  }
+}
+
+Result<std::vector<UniqueFd>> bind_tcp(const BindAddress& wanted, Beside beside) {
   CHECK(wanted.kind == BindAddress::Kind::tcp);
-  if (wanted.host.empty()) return bind_both(wanted.port);
+  if (wanted.host.empty()) return bind_both(wanted.port, beside);
   auto host = resolve(wanted.host);
   if (!host) return std::move(host).error();
-  auto fd = bind_one(*host, wanted.port, Only6::no);
+  auto fd = bind_one(*host, wanted.port, Only6::no, beside);
   if (!fd) return std::move(fd).error();
   std::vector<UniqueFd> sockets;
   sockets.push_back(std::move(*fd));

@@ -82,14 +82,20 @@ std::vector<Setting> listening_settings() {
   return {
       list_setting({"bind", g,
                     "Addresses to listen on; `:port` is both families. Port 0 lets the "
-                    "kernel choose.",
-                    Reload::needs_restart},
+                    "kernel choose. A reload opens new ones before it closes old ones."},
                    &Settings::bind, std::string(net::kBindForms), check_bind, Empty::refused),
       integer_setting({"backlog", g,
                        "Longest queue of connections that wait to be accepted, for each "
                        "socket.",
                        Reload::needs_restart},
                       &Settings::backlog, 1, 65535),
+      word_setting(
+          {"balance", g,
+           "How connections come to workers: at `random`, each worker having a queue of "
+           "its own, or from one queue, `shared`, which is better for handlers that block. "
+           "Unix sockets and inherited ones are always shared.",
+           Reload::needs_restart},
+          &Settings::balance, {"random", "shared"}),
       mode_setting(
           {"socket_mode", g, "Permissions of the Unix sockets in `bind`.", Reload::needs_restart},
           &Settings::socket_mode),

@@ -160,6 +160,8 @@ class Lifecycle {
   void on_time();
   // At the pace of World::look_every().
   void on_look();
+  // World::sockets() has others than before.
+  void on_sockets_changed() { step(); }
   // A process was stopped by a signal, or goes on. False: it is no worker.
   bool on_stopped(pid_t pid, bool stopped);
 

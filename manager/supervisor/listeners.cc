@@ -20,6 +20,15 @@
 namespace mgr::manager {
 namespace {
 
+// How long an address that leaves is still accepted on: handshakes that have begun, whose packets
+// may be sent again after a second, shall come to their end.
+constexpr std::chrono::milliseconds kLeaving{3000};
+// The same where another takes its clients over: those whose SYN was dropped come again after a
+// second, and shall find the new one.
+constexpr std::chrono::milliseconds kLeavingBeside{900};
+// Even if its queue is not empty.
+constexpr std::chrono::milliseconds kLongestLeaving{30'000};
+
 void switch_on(int fd, int level, int option) {
   const int on = 1;
   ::setsockopt(fd, level, option, &on, sizeof on);
@@ -72,6 +81,35 @@ int queue_length(int fd, int family) {
   return static_cast<int>(info.tcpi_unacked);
 }
 
+// In the filter of a listening socket the packet begins with its TCP header (RFC 9293): what has
+// the flag SYN, and would begin a connection, is dropped, and its client asks again a second later.
+bool drop_handshakes(int fd) {
+  constexpr std::uint32_t kFlags = 13;
+  constexpr std::uint32_t kSyn = 0x02;
+  sock_filter program[] = {
+      BPF_STMT(BPF_LD | BPF_B | BPF_ABS, kFlags),
+      BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, kSyn, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, 0),
+      BPF_STMT(BPF_RET | BPF_K, 0xffffffff),
+  };
+  const sock_fprog filter{static_cast<unsigned short>(std::size(program)), program};
+  return ::setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter) == 0;
+}
+
+void allow_handshakes(int fd) {
+  const int unused = 0;
+  ::setsockopt(fd, SOL_SOCKET, SO_DETACH_FILTER, &unused, sizeof unused);
+}
+
+bool is_any_host(const std::string& address) {
+  return address.starts_with("0.0.0.0:") || address.starts_with("[::]:");
+}
+
+int port_of(int fd) {
+  const auto bound = net::bound_to(fd);
+  return bound ? net::port_of(*bound) : 0;
+}
+
 }  // namespace
 
 Listeners::~Listeners() {
@@ -79,47 +117,62 @@ Listeners::~Listeners() {
 }
 
 void Listeners::close() {
-  for (const auto& address : addresses_) {
-    if (!address.unix_path.empty()) ::unlink(address.unix_path.c_str());
-  }
+  for (auto& address : addresses_) close(address);
   addresses_.clear();
-  sockets_.clear();
   infos_.clear();
   listening_ = false;
+}
+
+void Listeners::close(Address& address) {
+  if (!address.unix_path.empty()) ::unlink(address.unix_path.c_str());
+  address.unix_path.clear();
+  address.sockets.clear();
 }
 
 Result<void> Listeners::open(const std::vector<net::BindAddress>& addresses,
                              std::vector<UniqueFd> inherited, int slots) {
   slots_ = slots;
   for (auto& fd : inherited) {
-    if (auto adopted = adopt(std::move(fd)); !adopted) return adopted;
+    if (auto adopted = adopt(std::move(fd), ""); !adopted) return adopted;
   }
   for (const auto& wanted : addresses) {
-    Result<void> opened;
-    switch (wanted.kind) {
-      case net::BindAddress::Kind::tcp:
-        opened = open_tcp(wanted, slots);
-        break;
-      case net::BindAddress::Kind::unix_path:
-      case net::BindAddress::Kind::unix_abstract:
-        opened = open_unix(wanted);
-        break;
-      case net::BindAddress::Kind::fd: {
-        UniqueFd copy(::fcntl(wanted.fd, F_DUPFD_CLOEXEC, 3));
-        opened = copy ? adopt(std::move(copy)) : Error::from_errno("not an open descriptor");
-        break;
-      }
-    }
-    if (!opened) return std::move(opened).error().with("bind " + wanted.text);
+    if (auto opened = open_one(wanted); !opened) return opened;
   }
   forget_offered();
   return {};
 }
 
-Result<void> Listeners::open_tcp(const net::BindAddress& wanted, int slots) {
+Result<void> Listeners::open_one(const net::BindAddress& wanted) {
+  Result<void> opened;
+  switch (wanted.kind) {
+    case net::BindAddress::Kind::tcp:
+      opened = open_tcp(wanted);
+      break;
+    case net::BindAddress::Kind::unix_path:
+    case net::BindAddress::Kind::unix_abstract:
+      opened = open_unix(wanted);
+      break;
+    case net::BindAddress::Kind::fd: {
+      UniqueFd copy(::fcntl(wanted.fd, F_DUPFD_CLOEXEC, 3));
+      opened =
+          copy ? adopt(std::move(copy), wanted.text) : Error::from_errno("not an open descriptor");
+      break;
+    }
+  }
+  if (!opened) return std::move(opened).error().with("bind " + wanted.text);
+  return {};
+}
+
+Result<void> Listeners::open_tcp(const net::BindAddress& wanted) {
+  const bool any = wanted.host.empty() || is_any_host(wanted.text);
+  const bool ours = std::any_of(addresses_.begin(), addresses_.end(), [&](const Address& address) {
+    return wanted.port > 0 && port_of(address.sockets.front().fd.get()) == wanted.port &&
+           (any || is_any_host(address.text));
+  });
+  const net::Beside beside = ours && listening_ ? net::Beside::yes : net::Beside::no;
   auto groups = take_offered(wanted.text);
   if (groups.empty()) {
-    auto bound = net::bind_tcp(wanted);
+    auto bound = net::bind_tcp(wanted, beside);
     if (!bound) return std::move(bound).error();
     for (auto& fd : *bound) {
       groups.emplace_back();
@@ -127,36 +180,48 @@ Result<void> Listeners::open_tcp(const net::BindAddress& wanted, int slots) {
     }
   }
   for (std::size_t group = 0; group < groups.size(); ++group) {
-    if (auto added = add_group(std::move(groups[group]), slots); !added) return added;
-    addresses_.back().stored_as = stored_as(wanted.text);
-    addresses_.back().group = group;
+    auto added = add_tcp(std::move(groups[group]), wanted.text, group);
+    if (!added) return added;
   }
   return {};
 }
 
 // `sockets` become those of the first slots of an address, and get a sibling for each other slot.
-Result<void> Listeners::add_group(std::vector<UniqueFd> sockets, int slots) {
-  const int first = sockets.front().get();
-  switch_on(first, SOL_SOCKET, SO_REUSEPORT);
-  auto bound = net::bound_to(first);
+Result<void> Listeners::add_tcp(std::vector<UniqueFd> sockets, const std::string& wanted,
+                                std::size_t group) {
+  auto bound = net::bound_to(sockets.front().get());
   if (!bound) return std::move(bound).error();
   Address address;
+  address.wanted = wanted;
   address.text = net::format_address(*bound);
-  address.family = bound->ss_family;
-  addresses_.push_back(std::move(address));
-  int slot = 0;
-  for (auto& fd : sockets) add(addresses_.size() - 1, slot++, std::move(fd));
-  for (; slot < slots; ++slot) {
-    auto more = sibling(addresses_.back());
-    if (!more) return std::move(more).error();
-    add(addresses_.size() - 1, slot, std::move(*more));
+  for (const auto& other : addresses_) {
+    if (other.text != address.text) continue;
+    return Error(fmt::format("{} is open already, for '{}'", other.text, other.wanted), EADDRINUSE);
   }
+  address.family = bound->ss_family;
+  address.shared = options_.share;
+  address.stored_as = stored_as(wanted);
+  address.group = group;
+  if (!address.shared) switch_on(sockets.front().get(), SOL_SOCKET, SO_REUSEPORT);
+  int slot = 0;
+  for (auto& fd : sockets) add(address, slot++, std::move(fd));
+  if (address.shared) {
+    share(address);
+  } else {
+    for (; slot < slots_; ++slot) {
+      auto more = sibling(address);
+      if (!more) return std::move(more).error();
+      add(address, slot, std::move(*more));
+    }
+  }
+  addresses_.push_back(std::move(address));
+  refresh();
   return {};
 }
 
 // Another socket of the same address, for the next slot.
 Result<UniqueFd> Listeners::sibling(const Address& address) const {
-  const int first = sockets_[address.sockets.front()].fd.get();
+  const int first = address.sockets.front().fd.get();
   sockaddr_storage storage{};
   socklen_t length = sizeof storage;
   if (::getsockname(first, reinterpret_cast<sockaddr*>(&storage), &length) != 0) {
@@ -185,17 +250,18 @@ Result<void> Listeners::open_unix(const net::BindAddress& wanted) {
       {.mode = options_.socket_mode, .group = options_.socket_group, .backlog = 0});
   if (!fd) return std::move(fd).error();
   Address address;
-  address.text = wanted.text;
+  address.wanted = address.text = wanted.text;
   address.family = AF_UNIX;
   address.shared = true;
   if (!abstract) address.unix_path = wanted.path;
+  add(address, -1, std::move(*fd));
   addresses_.push_back(std::move(address));
-  add(addresses_.size() - 1, -1, std::move(*fd));
+  refresh();
   return {};
 }
 
 // A socket that somebody else has bound: it cannot get siblings, so all workers share it.
-Result<void> Listeners::adopt(UniqueFd fd) {
+Result<void> Listeners::adopt(UniqueFd fd, const std::string& wanted) {
   int type = 0;
   socklen_t size = sizeof type;
   if (::getsockopt(fd.get(), SOL_SOCKET, SO_TYPE, &type, &size) != 0) {
@@ -207,86 +273,208 @@ Result<void> Listeners::adopt(UniqueFd fd) {
   auto bound = net::bound_to(fd.get());
   if (!bound) return std::move(bound).error();
   Address address;
+  address.wanted = wanted;
   address.text = net::format_address(*bound);
   address.family = bound->ss_family;
-  address.shared = true;
+  address.shared = address.inherited = true;
+  add(address, -1, std::move(fd));
   addresses_.push_back(std::move(address));
-  add(addresses_.size() - 1, -1, std::move(fd));
+  refresh();
   return {};
 }
 
-void Listeners::add(std::size_t address, int slot, UniqueFd fd) {
-  addresses_[address].sockets.push_back(sockets_.size());
-  sockets_.push_back(Socket{next_id_++, address, slot, std::move(fd)});
-  refresh();
+void Listeners::add(Address& address, int slot, UniqueFd fd) {
+  address.sockets.push_back(Socket{next_id_++, slot, std::move(fd)});
 }
 
+// Workers are given nothing that only prepare() has made.
 void Listeners::refresh() {
   infos_.clear();
-  for (const auto& socket : sockets_) {
-    if (socket.fd) infos_.push_back(SocketInfo{socket.id, socket.slot});
+  for (const auto& address : addresses_) {
+    if (address.state == AddressState::prepared) continue;
+    for (const auto& socket : address.sockets) infos_.push_back(SocketInfo{socket.id, socket.slot});
   }
+}
+
+bool Listeners::has_inherited() const {
+  return std::any_of(addresses_.begin(), addresses_.end(),
+                     [](const Address& address) { return address.wanted.empty(); });
 }
 
 Result<void> Listeners::ensure_slots(int count) {
-  for (std::size_t i = 0; i < addresses_.size(); ++i) {
-    if (addresses_[i].shared) continue;
-    for (int slot = static_cast<int>(addresses_[i].sockets.size()); slot < count; ++slot) {
-      auto fd = sibling(addresses_[i]);
+  for (auto& address : addresses_) {
+    if (address.shared || address.state == AddressState::leaving) continue;
+    for (int slot = static_cast<int>(address.sockets.size()); slot < count; ++slot) {
+      auto fd = sibling(address);
       if (!fd) return std::move(fd).error();
       // The steering program in force does not know the new socket yet: it gets nothing.
-      if (listening_ && ::listen(fd->get(), options_.backlog) != 0) {
-        return Error::from_errno("listen " + addresses_[i].text);
+      const bool listens = listening_ && address.state == AddressState::open;
+      if (listens && ::listen(fd->get(), options_.backlog) != 0) {
+        return Error::from_errno("listen " + address.text);
       }
-      add(i, slot, std::move(*fd));
-      if (listening_) store(sockets_.back());
+      add(address, slot, std::move(*fd));
+      if (listens) store(address, address.sockets.back());
     }
   }
   slots_ = std::max(slots_, count);
+  refresh();
   return {};
 }
 
 Result<void> Listeners::start() {
   for (auto& address : addresses_) {
-    for (std::size_t i = 0; i < address.sockets.size(); ++i) {
-      if (::listen(sockets_[address.sockets[i]].fd.get(), options_.backlog) != 0) {
-        return Error::from_errno("bind " + address.text);
-      }
-      // Attached as soon as the group exists, which is when its first socket listens.
-      if (i > 0 || address.shared) continue;
-      if (!steer(address, {0})) {
-        log_.warning(
-            "{}: the kernel does not steer connections between sockets ({}); all workers "
-            "share one socket",
-            address.text, std::strerror(errno));
-        share(address);
-        break;
-      }
-    }
+    if (auto listened = listen(address); !listened) return listened;
   }
   listening_ = true;
-  for (const auto& socket : sockets_) {
-    if (socket.fd) store(socket);
-  }
+  refresh();
+  for (const auto& address : addresses_) store(address);
   for (const auto& address : addresses_) log_.info("listening on {}", address.text);
+  return {};
+}
+
+Result<void> Listeners::listen(Address& address) {
+  for (std::size_t i = 0; i < address.sockets.size(); ++i) {
+    if (::listen(address.sockets[i].fd.get(), options_.backlog) != 0) {
+      return Error::from_errno("bind " + address.text);
+    }
+    // Attached as soon as the group exists, which is when its first socket listens.
+    if (i > 0 || address.shared) continue;
+    if (!steer(address, {0})) {
+      log_.warning(
+          "{}: the kernel does not steer connections between sockets ({}); all workers "
+          "share one socket",
+          address.text, std::strerror(errno));
+      share(address);
+      break;
+    }
+  }
   return {};
 }
 
 void Listeners::share(Address& address) {
   address.shared = true;
-  for (std::size_t i = 1; i < address.sockets.size(); ++i) {
-    forget(sockets_[address.sockets[i]]);
-    sockets_[address.sockets[i]].fd.reset();
-  }
+  for (std::size_t i = 1; i < address.sockets.size(); ++i) forget(address, address.sockets[i]);
   address.sockets.resize(1);
-  sockets_[address.sockets.front()].slot = -1;
+  address.sockets.front().slot = -1;
+}
+
+// ---- a change of addresses
+
+Result<void> Listeners::prepare(const std::vector<net::BindAddress>& addresses) {
+  abandon();
+  for (auto& address : addresses_) address.keep = address.wanted.empty();
+  for (const auto& wanted : addresses) {
+    bool known = false;
+    for (auto& address : addresses_) {
+      // A Unix path that leaves is gone already.
+      const bool gone = address.state == AddressState::leaving && address.family == AF_UNIX;
+      if (address.wanted != wanted.text || gone) continue;
+      address.keep = known = true;
+    }
+    if (known) continue;
+    if (wanted.kind == net::BindAddress::Kind::fd) {
+      abandon();
+      return Error("bind " + wanted.text + ": descriptors are inherited at the start alone");
+    }
+    const std::size_t before = addresses_.size();
+    auto opened = open_one(wanted);
+    for (std::size_t i = before; i < addresses_.size(); ++i) {
+      addresses_[i].state = AddressState::prepared;
+    }
+    refresh();
+    if (!opened) {
+      abandon();
+      return opened;
+    }
+  }
+  return {};
+}
+
+void Listeners::abandon() {
+  for (auto& address : addresses_) {
+    if (address.state == AddressState::prepared) close(address);
+    address.keep = address.state == AddressState::open;
+  }
+  std::erase_if(addresses_, [](const Address& address) { return address.sockets.empty(); });
   refresh();
 }
 
+void Listeners::commit(std::chrono::milliseconds now) {
+  for (auto& address : addresses_) {
+    if (address.state == AddressState::prepared) {
+      address.state = AddressState::open;
+      auto listened = listening_ ? listen(address) : Result<void>();
+      if (!listened) {
+        log_.error("{}", listened.error().message());
+        close(address);
+        continue;
+      }
+      if (!address.shared) steer(address, active_);
+      store(address);
+      log_.info("listening on {}", address.text);
+    } else if (address.state == AddressState::leaving && address.keep) {
+      address.state = AddressState::open;
+      for (const auto& socket : address.sockets) allow_handshakes(socket.fd.get());
+      if (!address.shared) steer(address, active_);
+      store(address);
+      log_.info("listening on {} again", address.text);
+    }
+  }
+  std::erase_if(addresses_, [](const Address& address) { return address.sockets.empty(); });
+  for (auto& address : addresses_) {
+    if (address.state == AddressState::open && !address.keep) leave(address, now);
+  }
+  refresh();
+}
+
+void Listeners::leave(Address& address, std::chrono::milliseconds now) {
+  log_.info("{}: no new connections; those that wait are still accepted", address.text);
+  address.state = AddressState::leaving;
+  address.left_at = now;
+  forget(address);
+  if (!address.unix_path.empty()) ::unlink(address.unix_path.c_str());
+  address.unix_path.clear();
+  if (address.family == AF_UNIX || address.inherited) return;
+  const int port = port_of(address.sockets.front().fd.get());
+  address.beside = std::any_of(addresses_.begin(), addresses_.end(), [&](const Address& other) {
+    return other.state == AddressState::open && port_of(other.sockets.front().fd.get()) == port &&
+           (is_any_host(other.text) || is_any_host(address.text));
+  });
+  for (const auto& socket : address.sockets) drop_handshakes(socket.fd.get());
+}
+
+bool Listeners::leaving() const {
+  return std::any_of(addresses_.begin(), addresses_.end(),
+                     [](const Address& address) { return address.state == AddressState::leaving; });
+}
+
+bool Listeners::may_close(const Address& address, std::chrono::milliseconds now) const {
+  const auto since = now - address.left_at;
+  if (address.keep || since < (address.beside ? kLeavingBeside : kLeaving)) return false;
+  if (since >= kLongestLeaving) return true;
+  return std::all_of(address.sockets.begin(), address.sockets.end(), [&](const Socket& socket) {
+    return queue_length(socket.fd.get(), address.family) <= 0;
+  });
+}
+
+bool Listeners::close_left(std::chrono::milliseconds now) {
+  for (auto& address : addresses_) {
+    if (address.state != AddressState::leaving || !may_close(address, now)) continue;
+    log_.info("{} is closed", address.text);
+    close(address);
+  }
+  std::erase_if(addresses_, [](const Address& address) { return address.sockets.empty(); });
+  refresh();
+  return leaving();
+}
+
+// ---- steering
+
 void Listeners::set_active(const std::vector<int>& slots) {
   if (!listening_) return;
+  active_ = slots;
   for (const auto& address : addresses_) {
-    if (address.shared) continue;
+    if (address.shared || address.state == AddressState::prepared) continue;
     if (!steer(address, slots)) {
       log_.error(
           "{}: connections could not be steered anew ({}); parked queues are served by other "
@@ -317,14 +505,24 @@ bool Listeners::steer(const Address& address, const std::vector<int>& slots) con
   }
   program.push_back(BPF_STMT(BPF_RET | BPF_A, 0));
   const sock_fprog filter{static_cast<unsigned short>(program.size()), program.data()};
-  const int fd = sockets_[address.sockets.front()].fd.get();
+  const int fd = address.sockets.front().fd.get();
   return ::setsockopt(fd, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, &filter, sizeof filter) == 0;
 }
 
+const Listeners::Address* Listeners::address_of(SocketId id) const {
+  for (const auto& address : addresses_) {
+    for (const auto& socket : address.sockets) {
+      if (socket.id == id) return &address;
+    }
+  }
+  return nullptr;
+}
+
 const Listeners::Socket* Listeners::find(SocketId id) const {
-  const auto it = std::find_if(sockets_.begin(), sockets_.end(),
-                               [&](const Socket& socket) { return socket.id == id && socket.fd; });
-  return it == sockets_.end() ? nullptr : &*it;
+  const Address* address = address_of(id);
+  if (!address) return nullptr;
+  return &*std::find_if(address->sockets.begin(), address->sockets.end(),
+                        [&](const Socket& socket) { return socket.id == id; });
 }
 
 int Listeners::fd(SocketId id) const {
@@ -333,29 +531,29 @@ int Listeners::fd(SocketId id) const {
 }
 
 const std::string& Listeners::address(SocketId id) const {
-  const Socket* socket = find(id);
-  CHECK(socket);
-  return addresses_[socket->address].text;
+  const Address* address = address_of(id);
+  CHECK(address);
+  return address->text;
 }
 
 bool Listeners::shared(SocketId id) const {
-  const Socket* socket = find(id);
-  CHECK(socket);
-  return addresses_[socket->address].shared;
+  const Address* address = address_of(id);
+  CHECK(address);
+  return address->shared;
 }
 
 int Listeners::queued_on(SocketId id) const {
-  const Socket* socket = find(id);
-  if (!socket || !listening_) return -1;
-  return queue_length(socket->fd.get(), addresses_[socket->address].family);
+  const Address* address = address_of(id);
+  return address && listening_ ? queue_length(find(id)->fd.get(), address->family) : -1;
 }
 
 std::vector<Listeners::State> Listeners::states() const {
   std::vector<State> states;
   for (const auto& address : addresses_) {
+    if (address.state != AddressState::open) continue;
     int queued = 0;
-    for (const std::size_t index : address.sockets) {
-      const int length = listening_ ? queue_length(sockets_[index].fd.get(), address.family) : 0;
+    for (const auto& socket : address.sockets) {
+      const int length = listening_ ? queue_length(socket.fd.get(), address.family) : 0;
       queued = length < 0 ? -1 : queued + length;
       if (queued < 0) break;
     }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <nlohmann/json_fwd.hpp>
@@ -18,19 +19,26 @@ namespace mgr::manager {
 class StateReader;
 class StateWriter;
 
-// Every listening socket of the service (design.md section 4). The supervisor makes them and never
-// closes one while it serves; workers borrow copies.
+// Every listening socket of the service (design.md section 4). The supervisor makes them and closes
+// none while it serves, but for an address that `bind` names no more; workers borrow copies.
 //
 // A TCP address has one SO_REUSEPORT socket for each slot, steered by a classic BPF program
 // ('random over the active slots') that is replaced for the whole group at once. A Unix address and
-// an inherited socket have one socket for all workers. Where the kernel refuses to steer, so has
-// TCP.
+// an inherited socket have one socket for all workers. Where the kernel refuses to steer, or the
+// setting `balance` says so, so has TCP.
+//
+// A change of addresses: prepare() binds the new ones, which refuse connections still; commit()
+// lets them listen and the old ones leave, or abandon() closes the new ones. An address that leaves
+// lets no new handshake begin (a filter drops SYN; a Unix path is gone), while workers accept what
+// has begun; close_left() closes it when its time is over and its queue is empty, so that no
+// connection is reset.
 class Listeners {
  public:
   struct Options {
     int backlog = 2048;
     int socket_mode = 0660;
     std::string socket_group;  // a name or a number; empty: unchanged
+    bool share = false;        // one socket for all workers, for TCP too
   };
 
   Listeners(Options options, Log& log) : options_(std::move(options)), log_(log) {}
@@ -54,6 +62,18 @@ class Listeners {
   // left out by the caller. Errors: `bind 0.0.0.0:80: Permission denied`.
   Result<void> open(const std::vector<net::BindAddress>& addresses, std::vector<UniqueFd> inherited,
                     int slots);
+  // Was any descriptor inherited?
+  bool has_inherited() const;
+  // Binds those of `addresses` that are not open yet. Errors as open()'s; then nothing has changed.
+  Result<void> prepare(const std::vector<net::BindAddress>& addresses);
+  // After prepare(): its addresses are those that listen. `now`: of the clock that close_left() is
+  // given.
+  void commit(std::chrono::milliseconds now);
+  void abandon();
+  // Closes addresses that leave and are done. True while others do not yet.
+  bool close_left(std::chrono::milliseconds now);
+  // Does any address leave?
+  bool leaving() const;
   // Sockets for slots [0, count) that have none; listening at once if the others do.
   Result<void> ensure_slots(int count);
   // listen() on all, and steering; once.
@@ -66,7 +86,7 @@ class Listeners {
   int fd(SocketId id) const;
   const std::string& address(SocketId id) const;
   bool shared(SocketId id) const;
-  // Connections in its queue that no worker has accepted yet; -1: unknown.
+  // Connections in its queue that no worker has accepted yet; -1: unknown, or it is closed.
   int queued_on(SocketId id) const;
 
   struct State {
@@ -83,38 +103,52 @@ class Listeners {
   Result<void> restore(const nlohmann::json& saved, const StateReader& reader);
 
  private:
-  struct Address {
-    std::string text;
-    std::string unix_path;  // to remove at the end; empty: none
-    int family = 0;
-    std::vector<std::size_t> sockets;  // indexes into sockets_, by slot; one when shared
-    bool shared = false;
-    net::BindAddress wanted;
-    std::string stored_as;  // the entry of `bind`, as the store names it; empty: not stored
-    std::size_t group = 0;  // which of the addresses that the entry means
-  };
   struct Socket {
-    SocketId id;
-    std::size_t address;
-    int slot;
+    SocketId id = 0;
+    int slot = -1;
     UniqueFd fd;
   };
+  enum class AddressState { open, prepared, leaving };
+  struct Address {
+    std::string wanted;     // as in `bind`; empty: inherited from systemd
+    std::string text;       // as clients reach it
+    std::string unix_path;  // to remove at the end; empty: none
+    int family = 0;
+    bool shared = false;
+    bool inherited = false;         // somebody else has the same socket
+    bool beside = false;            // leaves its clients to another that is open
+    std::vector<Socket> sockets{};  // by slot; one when shared
+    AddressState state = AddressState::open;
+    bool keep = true;  // among those that commit() is to keep
+    std::chrono::milliseconds left_at{0};
+    std::string stored_as{};  // the entry of `bind`, as the store names it; empty: not stored
+    std::size_t group = 0;    // which of the addresses that the entry means
+  };
 
-  Result<void> open_tcp(const net::BindAddress& wanted, int slots);
-  Result<void> add_group(std::vector<UniqueFd> sockets, int slots);
+  // Their addresses are appended.
+  Result<void> open_one(const net::BindAddress& wanted);
+  Result<void> open_tcp(const net::BindAddress& wanted);
+  Result<void> add_tcp(std::vector<UniqueFd> sockets, const std::string& wanted, std::size_t group);
   // stored_listeners.cc
   std::vector<std::vector<UniqueFd>> take_offered(const std::string& bind);
   void forget_offered();
-  void store(const Socket& socket);
-  void forget(const Socket& socket);
+  void store(const Address& address, const Socket& socket);
+  void forget(const Address& address, const Socket& socket);
+  void store(const Address& address);
+  void forget(const Address& address);
   static std::string stored_as(const std::string& bind);
   Result<void> open_unix(const net::BindAddress& wanted);
-  Result<void> adopt(UniqueFd fd);
+  Result<void> adopt(UniqueFd fd, const std::string& wanted);
   Result<UniqueFd> sibling(const Address& address) const;
-  void add(std::size_t address, int slot, UniqueFd fd);
+  Result<void> listen(Address& address);
+  void add(Address& address, int slot, UniqueFd fd);
   void refresh();
   bool steer(const Address& address, const std::vector<int>& slots) const;
   void share(Address& address);
+  void leave(Address& address, std::chrono::milliseconds now);
+  void close(Address& address);
+  bool may_close(const Address& address, std::chrono::milliseconds now) const;
+  const Address* address_of(SocketId id) const;
   const Socket* find(SocketId id) const;
 
   Options options_;
@@ -122,8 +156,8 @@ class Listeners {
   std::vector<InheritedSockets::Socket> offered_;
   Log& log_;
   std::vector<Address> addresses_;
-  std::vector<Socket> sockets_;
   std::vector<SocketInfo> infos_;
+  std::vector<int> active_{0};  // slots that connections are steered to
   SocketId next_id_ = 1;
   int slots_ = 0;
   bool listening_ = false;

@@ -3,6 +3,7 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <charconv>
 #include <map>
 
@@ -88,17 +89,24 @@ void Listeners::forget_offered() {
   offered_.clear();
 }
 
-void Listeners::store(const Socket& socket) {
-  const Address& address = addresses_[socket.address];
-  if (!store_.keep || address.stored_as.empty() || socket.slot < 0) return;
-  const StoredName name{socket.slot, address.group, address.stored_as};
+// The only socket of a shared address is kept as that of slot 0.
+void Listeners::store(const Address& address, const Socket& socket) {
+  if (!store_.keep || address.stored_as.empty()) return;
+  const StoredName name{std::max(socket.slot, 0), address.group, address.stored_as};
   if (name.text().size() <= kLongestName) store_.keep(name.text(), socket.fd.get());
 }
 
-void Listeners::forget(const Socket& socket) {
-  const Address& address = addresses_[socket.address];
-  if (!store_.forget || address.stored_as.empty() || socket.slot < 0) return;
-  store_.forget(StoredName{socket.slot, address.group, address.stored_as}.text());
+void Listeners::forget(const Address& address, const Socket& socket) {
+  if (!store_.forget || address.stored_as.empty()) return;
+  store_.forget(StoredName{std::max(socket.slot, 0), address.group, address.stored_as}.text());
+}
+
+void Listeners::store(const Address& address) {
+  for (const auto& socket : address.sockets) store(address, socket);
+}
+
+void Listeners::forget(const Address& address) {
+  for (const auto& socket : address.sockets) forget(address, socket);
 }
 
 std::string Listeners::stored_as(const std::string& bind) {

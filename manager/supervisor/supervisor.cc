@@ -43,10 +43,14 @@ Supervisor::Supervisor(LoadedSettings loaded, Log& log, LogFiles& files, ipc::Sc
       log_(log),
       files_(files),
       account_(std::move(account)),
-      listeners_({loaded_.values.backlog, loaded_.values.socket_mode, loaded_.values.socket_group},
+      listeners_({.backlog = loaded_.values.backlog,
+                  .socket_mode = loaded_.values.socket_mode,
+                  .socket_group = loaded_.values.socket_group,
+                  .share = loaded_.values.balance == "shared"},
                  log),
       world_(loop_, log, listeners_, std::move(scoreboard), world_options(files, account_)),
       lifecycle_(world_, log),
+      bind_change_(loop_, listeners_, [this] { lifecycle_.on_sockets_changed(); }),
       hooks_(loop_, log),
       log_control_(loop_, world_, files, log),
       metrics_({world_, lifecycle_, listeners_, world_.scoreboard(), world_.totals(), log}) {
@@ -82,20 +86,26 @@ Supervisor::~Supervisor() {
   if (!control_path_.empty()) ::unlink(control_path_.c_str());
 }
 
+Result<std::vector<net::BindAddress>> Supervisor::addresses_of(const LoadedSettings& settings,
+                                                               bool inherited) {
+  std::vector<net::BindAddress> addresses;
+  const auto origin = settings.origins.find("bind");
+  const bool only_default = origin == settings.origins.end() || origin->second == "default";
+  if (inherited && only_default) return addresses;
+  for (const auto& text : settings.values.bind) {
+    auto address = net::parse_bind_address(text);
+    if (!address) return std::move(address).error().with("bind");
+    addresses.push_back(std::move(*address));
+  }
+  return addresses;
+}
+
 Result<void> Supervisor::bind(int slots) {
   auto inherited = std::move(inherited_.listeners);
   listeners_.offer(std::move(inherited_.stored));
-  std::vector<net::BindAddress> addresses;
-  const auto origin = loaded_.origins.find("bind");
-  const bool only_default = origin == loaded_.origins.end() || origin->second == "default";
-  if (inherited.empty() || !only_default) {
-    for (const auto& text : loaded_.values.bind) {
-      auto address = net::parse_bind_address(text);
-      if (!address) return std::move(address).error().with("bind");
-      addresses.push_back(std::move(*address));
-    }
-  }
-  return listeners_.open(addresses, std::move(inherited), slots);
+  auto addresses = addresses_of(loaded_, !inherited.empty());
+  if (!addresses) return std::move(addresses).error();
+  return listeners_.open(*addresses, std::move(inherited), slots);
 }
 
 Result<void> Supervisor::open_control(const std::string& address, const std::string& name) {
@@ -271,24 +281,26 @@ void Supervisor::reload_on_change() {
 }
 
 void Supervisor::reload(Done done) {
-  lifecycle_.reload([this] { return prepare_reload(); },
-                    [this, done](const Outcome& outcome) {
-                      if (outcome.conflict) return done(outcome);  // what is pending is another's
-                      if (outcome.ok && pending_) {
-                        const LogLevel level = pending_->values.log_level;
-                        if (level != loaded_.values.log_level) {
-                          log_level_.reset();
-                          log_.set_level(level);
-                        }
-                        loaded_ = std::move(*pending_);
-                      }
-                      pending_.reset();
-                      if (auto_reload_) {
-                        auto_reload_->watch(loaded_.values);
-                        auto_reload_->reload_ended();
-                      }
-                      done(outcome);
-                    });
+  lifecycle_.reload(
+      [this] { return prepare_reload(); },
+      [this, done](const Outcome& outcome) {
+        if (outcome.conflict) return done(outcome);  // what is pending is another's
+        bind_change_.finish(outcome.ok ? BindChange::End::kept : BindChange::End::dropped);
+        if (outcome.ok && pending_) {
+          const LogLevel level = pending_->values.log_level;
+          if (level != loaded_.values.log_level) {
+            log_level_.reset();
+            log_.set_level(level);
+          }
+          loaded_ = std::move(*pending_);
+        }
+        pending_.reset();
+        if (auto_reload_) {
+          auto_reload_->watch(loaded_.values);
+          auto_reload_->reload_ended();
+        }
+        done(outcome);
+      });
 }
 
 void Supervisor::set_log_level(LogLevel level, const Done& done) {
@@ -327,6 +339,9 @@ Result<Lifecycle::Prepared> Supervisor::prepare_reload() {
     prepared.workers = wanted_workers(fresh->values);
   }
   if (auto kept = keep_old(*fresh, prepared.not_applied); !kept) return std::move(kept).error();
+  auto addresses = addresses_of(*fresh, listeners_.has_inherited());
+  if (!addresses) return std::move(addresses).error();
+  if (auto bound = bind_change_.prepare(*addresses); !bound) return std::move(bound).error();
   Settings values = fresh->values;
   if (log_level_ && values.log_level == loaded_.values.log_level) values.log_level = *log_level_;
   prepared.settings = std::make_shared<const Settings>(std::move(values));
@@ -379,6 +394,7 @@ int Supervisor::run_on(std::function<void()> began) {
 void Supervisor::go_on() {
   reap();
   lifecycle_.go_on();
+  bind_change_.go_on();
 }
 
 int Supervisor::turn() {

@@ -13,6 +13,7 @@
 #include "common/settings/sources/loader.h"
 #include "manager/supervisor/admin.h"
 #include "manager/supervisor/auto_reload.h"
+#include "manager/supervisor/bind_change.h"
 #include "manager/supervisor/control_api.h"
 #include "manager/supervisor/event_stream.h"
 #include "manager/supervisor/hooks.h"
@@ -90,6 +91,9 @@ class Supervisor {
   bool listen(server::Exchange& exchange);
   void take_stack(int slot, std::function<void(const Result<nlohmann::ordered_json>&)> done);
   Result<Lifecycle::Prepared> prepare_reload();
+  // What `bind` asks for beside `inherited` sockets.
+  static Result<std::vector<net::BindAddress>> addresses_of(const LoadedSettings& settings,
+                                                            bool inherited);
   // Gives `fresh` the running values of these settings.
   Result<void> keep_old(LoadedSettings& fresh, const std::vector<std::string>& names) const;
   ControlApi::Actions actions();
@@ -108,6 +112,7 @@ class Supervisor {
   Listeners listeners_;
   ProcessWorld world_;
   Lifecycle lifecycle_;
+  BindChange bind_change_;
   EventStream events_;
   Hooks hooks_;
   LogControl log_control_;

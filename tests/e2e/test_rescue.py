@@ -48,8 +48,9 @@ def load(seconds, **options):
     return report["latency_ms"]
 
 
-def test_new_connections_do_not_wait_for_a_blocked_worker(make_blocking):
-    mgr = make_blocking()
+@pytest.mark.parametrize("balance", [None, "shared"])
+def test_new_connections_do_not_wait_for_a_blocked_worker(make_blocking, balance):
+    mgr = make_blocking(balance=balance)
     address = mgr.address
     with blocked(mgr.connect(), 3, mgr):
         latency = load(2, connect=address)
@@ -103,8 +104,9 @@ def test_what_waits_for_a_stopped_worker_is_served_by_others(make_blocking):
     load(0.5, connect=address)
 
 
-def test_the_queue_of_a_dead_worker_is_served_by_others(make_blocking):
-    mgr = make_blocking(workers=2)
+@pytest.mark.parametrize("balance", [None, "shared"])
+def test_the_queue_of_a_dead_worker_is_served_by_others(make_blocking, balance):
+    mgr = make_blocking(workers=2, balance=balance)
     pids = [worker["pid"] for worker in mgr.workers()]
     host, port = mgr.address.rsplit(":", 1)
     # So that nobody takes anything before the one has died.

@@ -40,6 +40,7 @@ TEST(Table, has_exactly_the_settings_that_the_program_acts_on) {
                                           "root_path",
                                           "bind",
                                           "backlog",
+                                          "balance",
                                           "socket_mode",
                                           "socket_group",
                                           "workers",
@@ -102,7 +103,7 @@ TEST(Table, every_setting_is_described_and_reads_back_what_it_writes) {
 TEST(Table, names_flags_and_variables_alike) {
   EXPECT_EQ(find("keep_alive")->flag(), "--keep-alive");
   EXPECT_EQ(find("keep_alive")->variable(), "MGR_KEEP_ALIVE");
-  EXPECT_EQ(find("balance"), nullptr);
+  EXPECT_EQ(find("ballast"), nullptr);
 }
 
 TEST(Table, a_reload_applies_all_but_what_belongs_to_the_supervisor) {
@@ -110,7 +111,7 @@ TEST(Table, a_reload_applies_all_but_what_belongs_to_the_supervisor) {
   for (const Setting& setting : table())
     if (setting.reload == Reload::needs_restart) fixed.insert(setting.name);
   EXPECT_EQ(fixed,
-            (std::set<std::string>{"name", "bind", "backlog", "socket_mode", "socket_group",
+            (std::set<std::string>{"name", "backlog", "balance", "socket_mode", "socket_group",
                                    "control", "control_mode", "control_group", "admin", "log_file",
                                    "access_log", "pidfile", "user", "group", "reload_on_change"}));
 }
@@ -119,9 +120,10 @@ TEST(Table, tells_which_changes_need_a_new_start) {
   Settings before;
   Settings after = before;
   after.bind = {":9000"};
+  after.backlog = 7;
   after.keep_alive = 9s;
   after.log_file = "/tmp/x";
-  EXPECT_EQ(needing_restart(before, after), (std::vector<std::string>{"bind", "log_file"}));
+  EXPECT_EQ(needing_restart(before, after), (std::vector<std::string>{"backlog", "log_file"}));
   EXPECT_TRUE(needing_restart(before, before).empty());
 }
 

@@ -38,6 +38,16 @@ class ListenersTest : public testing::Test {
     const auto text = listeners.states().at(index).address;
     return std::stoi(text.substr(text.rfind(':') + 1));
   }
+  static int port_of_free() {
+    UniqueFd fd(::socket(AF_INET, SOCK_STREAM, 0));
+    sockaddr_in in{};
+    in.sin_family = AF_INET;
+    in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t length = sizeof in;
+    CHECK(::bind(fd.get(), reinterpret_cast<sockaddr*>(&in), sizeof in) == 0);
+    CHECK(::getsockname(fd.get(), reinterpret_cast<sockaddr*>(&in), &length) == 0);
+    return ntohs(in.sin_port);
+  }
   static UniqueFd connect_to(int port) {
     UniqueFd fd(::socket(AF_INET, SOCK_STREAM, 0));
     sockaddr_in in{};
@@ -218,6 +228,145 @@ TEST_F(ListenersTest, AnInheritedSocketIsSharedAndComesFirst) {
   EXPECT_EQ(listeners.states().at(0).address, owner.states().at(0).address);
   EXPECT_STREQ(listeners.states().at(0).balance, "shared");
   EXPECT_EQ(listeners.sockets().size(), 2u);
+}
+
+// ---- a change of addresses
+
+using Time = std::chrono::milliseconds;
+
+TEST_F(ListenersTest, WhatIsPreparedRefusesConnectionsUntilItIsCommitted) {
+  Listeners listeners({}, log_);
+  ASSERT_TRUE(open(listeners, "127.0.0.1:0", 2));
+  ASSERT_TRUE(listeners.start());
+  listeners.set_active({1});
+  const int port = port_of_free();
+  const std::string text = "127.0.0.1:" + std::to_string(port);
+  ASSERT_TRUE(listeners.prepare({address("127.0.0.1:0"), address(text)}));
+  EXPECT_FALSE(connect_to(port));
+  EXPECT_EQ(listeners.sockets().size(), 2u) << "workers are not given them yet";
+  EXPECT_EQ(listeners.states().size(), 1u);
+  ASSERT_TRUE(listeners.ensure_slots(3));
+  listeners.commit(Time(0));
+  EXPECT_EQ(listeners.sockets().size(), 6u);
+  const UniqueFd client = connect_to(port);
+  EXPECT_TRUE(client);
+  EXPECT_EQ(accept_all(listeners), (std::map<int, int>{{1, 1}})) << "steered as the others are";
+  EXPECT_FALSE(listeners.close_left(Time(60'000)));
+  EXPECT_EQ(listeners.states().size(), 2u);
+}
+
+TEST_F(ListenersTest, WhatIsAbandonedIsClosedAndNothingElse) {
+  Listeners listeners({}, log_);
+  ASSERT_TRUE(open(listeners, "127.0.0.1:0", 2));
+  ASSERT_TRUE(listeners.start());
+  const std::string path = directory_ / "new.sock";
+  ASSERT_TRUE(listeners.prepare({address("unix:" + path)}));
+  EXPECT_TRUE(std::filesystem::exists(path));
+  listeners.abandon();
+  EXPECT_FALSE(std::filesystem::exists(path));
+  EXPECT_TRUE(connect_to(port_of(listeners)));
+  EXPECT_EQ(listeners.sockets().size(), 2u);
+}
+
+TEST_F(ListenersTest, AnAddressThatCannotBeBoundLeavesNothingPrepared) {
+  Listeners stranger({}, log_);
+  ASSERT_TRUE(open(stranger, "127.0.0.1:0", 1));
+  ASSERT_TRUE(stranger.start());
+  const std::string taken = stranger.states().front().address;
+  Listeners listeners({}, log_);
+  ASSERT_TRUE(open(listeners, "127.0.0.1:0", 1));
+  ASSERT_TRUE(listeners.start());
+  const std::string path = directory_ / "new.sock";
+  const auto prepared = listeners.prepare({address("unix:" + path), address(taken)});
+  ASSERT_FALSE(prepared);
+  EXPECT_EQ(prepared.error().message(), "bind " + taken + ": Address already in use");
+  EXPECT_FALSE(std::filesystem::exists(path));
+  EXPECT_EQ(listeners.states().size(), 1u);
+}
+
+TEST_F(ListenersTest, AnAddressThatLeavesTakesNoNewConnectionsAndClosesWhenItsQueueIsEmpty) {
+  Listeners listeners({}, log_);
+  ASSERT_TRUE(open(listeners, "127.0.0.1:0", 2));
+  ASSERT_TRUE(listeners.start());
+  listeners.set_active({0, 1});
+  const int port = port_of(listeners);
+  const UniqueFd queued = connect_to(port);
+  ASSERT_TRUE(listeners.prepare({address("unix:@mgr-leaves-" + std::to_string(::getpid()))}));
+  listeners.commit(Time(1000));
+  UniqueFd late(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0));
+  sockaddr_in in{};
+  in.sin_family = AF_INET;
+  in.sin_port = htons(static_cast<uint16_t>(port));
+  in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  EXPECT_NE(::connect(late.get(), reinterpret_cast<sockaddr*>(&in), sizeof in), 0);
+  EXPECT_EQ(errno, EINPROGRESS) << "neither connected nor refused";
+  EXPECT_TRUE(listeners.close_left(Time(3900)));
+  EXPECT_TRUE(listeners.close_left(Time(4100))) << "something waits";
+  EXPECT_EQ(accept_all(listeners).size(), 1u);
+  EXPECT_FALSE(listeners.close_left(Time(4200)));
+  EXPECT_EQ(listeners.sockets().size(), 1u);
+  EXPECT_FALSE(connect_to(port));
+}
+
+TEST_F(ListenersTest, AnAddressDoesNotLeaveForEverWhereNobodyAccepts) {
+  Listeners listeners({}, log_);
+  ASSERT_TRUE(open(listeners, "127.0.0.1:0", 1));
+  ASSERT_TRUE(listeners.start());
+  const UniqueFd queued = connect_to(port_of(listeners));
+  ASSERT_TRUE(listeners.prepare({address("unix:@mgr-ever-" + std::to_string(::getpid()))}));
+  listeners.commit(Time(0));
+  EXPECT_TRUE(listeners.close_left(Time(29'900)));
+  EXPECT_FALSE(listeners.close_left(Time(30'000)));
+}
+
+TEST_F(ListenersTest, AnAddressThatComesBackWhileItLeavesTakesConnectionsAgain) {
+  Listeners listeners({}, log_);
+  const int port = port_of_free();
+  const std::string text = "127.0.0.1:" + std::to_string(port);
+  ASSERT_TRUE(open(listeners, text, 1));
+  ASSERT_TRUE(listeners.start());
+  const auto other = address("unix:@mgr-back-" + std::to_string(::getpid()));
+  ASSERT_TRUE(listeners.prepare({other}));
+  listeners.commit(Time(0));
+  ASSERT_TRUE(listeners.prepare({other, address(text)}));
+  EXPECT_TRUE(listeners.close_left(Time(10'000))) << "it is wanted again";
+  listeners.commit(Time(10'000));
+  EXPECT_TRUE(connect_to(port));
+  EXPECT_FALSE(listeners.close_left(Time(60'000)));
+  EXPECT_TRUE(connect_to(port));
+}
+
+TEST_F(ListenersTest, AWiderAddressIsOpenBeforeTheNarrowOneCloses) {
+  Listeners listeners({}, log_);
+  const int port = port_of_free();
+  const std::string narrow = "127.0.0.1:" + std::to_string(port);
+  const std::string wide = "0.0.0.0:" + std::to_string(port);
+  ASSERT_TRUE(open(listeners, narrow, 2));
+  ASSERT_TRUE(listeners.start());
+  ASSERT_TRUE(listeners.prepare({address(wide)}));
+  listeners.commit(Time(0));
+  EXPECT_TRUE(listeners.close_left(Time(800)));
+  EXPECT_FALSE(listeners.close_left(Time(900)));
+  EXPECT_TRUE(connect_to(port));
+  EXPECT_EQ(listeners.states().front().address, wide);
+  const auto same = listeners.prepare({address(wide), address(":" + std::to_string(port))});
+  ASSERT_FALSE(same);
+  EXPECT_EQ(same.error().message(),
+            "bind :" + std::to_string(port) + ": " + wide + " is open already, for '" + wide + "'");
+}
+
+TEST_F(ListenersTest, SharedIsOneSocketForAllWorkers) {
+  Listeners listeners({.share = true}, log_);
+  ASSERT_TRUE(open(listeners, "127.0.0.1:0", 4));
+  ASSERT_TRUE(listeners.start());
+  ASSERT_TRUE(listeners.ensure_slots(8));
+  listeners.set_active({3});
+  ASSERT_EQ(listeners.sockets().size(), 1u);
+  EXPECT_EQ(listeners.sockets().front().slot, -1);
+  EXPECT_TRUE(listeners.shared(listeners.sockets().front().id));
+  EXPECT_STREQ(listeners.states().front().balance, "shared");
+  EXPECT_TRUE(connect_to(port_of(listeners)));
+  EXPECT_EQ(listeners.queued_on(listeners.sockets().front().id), 1);
 }
 
 TEST_F(ListenersTest, NamesADescriptorThatIsNotOpen) {

@@ -285,12 +285,36 @@ TEST_F(SavedPartsTest, listeners_are_the_same_sockets_in_the_same_order) {
   EXPECT_EQ(after.states().at(0).queued, 1);
   // The steering holds, and more slots get sockets of their own in the order of before.
   ASSERT_TRUE(after.ensure_slots(4).ok());
-  EXPECT_EQ(after.sockets().back().slot, 3);
+  const auto fourth = std::find_if(after.sockets().begin(), after.sockets().end(),
+                                   [](const SocketInfo& socket) { return socket.slot == 3; });
+  ASSERT_NE(fourth, after.sockets().end());
   after.set_active({3});
   const UniqueFd more = connect_to(std::stoi(address.substr(address.rfind(':') + 1)));
-  const UniqueFd accepted(
-      ::accept4(after.fd(after.sockets().back().id), nullptr, nullptr, SOCK_CLOEXEC));
+  const UniqueFd accepted(::accept4(after.fd(fourth->id), nullptr, nullptr, SOCK_CLOEXEC));
   EXPECT_TRUE(accepted);
+}
+
+TEST_F(SavedPartsTest, an_address_that_leaves_goes_on_leaving) {
+  const auto first = net::parse_bind_address("127.0.0.1:0");
+  const auto second = net::parse_bind_address("unix:@mgr-left-" + std::to_string(::getpid()));
+  Listeners before({}, log_);
+  ASSERT_TRUE(before.open({*first}, {}, 1).ok());
+  ASSERT_TRUE(before.start().ok());
+  ASSERT_TRUE(before.prepare({*second}).ok());
+  before.commit(std::chrono::milliseconds(5000));
+  StateWriter writer;
+  writer.document["listeners"] = before.save(writer);
+  StateReader reader = read_back(writer);
+  Listeners after({}, log_);
+  ASSERT_TRUE(after.restore(reader.document()["listeners"], reader).ok());
+  EXPECT_TRUE(after.leaving());
+  EXPECT_TRUE(after.close_left(std::chrono::milliseconds(7900)));
+  EXPECT_FALSE(after.close_left(std::chrono::milliseconds(8100)));
+  EXPECT_EQ(after.sockets().size(), 1u);
+  // What is kept is the same address for a reload that names it.
+  ASSERT_TRUE(after.prepare({*second}).ok());
+  after.commit(std::chrono::milliseconds(9000));
+  EXPECT_FALSE(after.leaving());
 }
 
 TEST_F(SavedPartsTest, a_descriptor_that_does_not_listen_is_no_listener) {
@@ -298,11 +322,17 @@ TEST_F(SavedPartsTest, a_descriptor_that_does_not_listen_is_no_listener) {
   writer.document["listeners"] = {
       {"next_id", 2},
       {"slots", 1},
+      {"active", {0}},
       {"addresses",
        {{{"text", "127.0.0.1:1"},
          {"unix_path", ""},
          {"family", AF_INET},
          {"shared", false},
+         {"wanted", "127.0.0.1:1"},
+         {"inherited", false},
+         {"beside", false},
+         {"leaving", false},
+         {"left_at", 0},
          {"stored_as", ""},
          {"group", 0},
          {"sockets", {{{"id", 1}, {"slot", 0}, {"fd", writer.keep(null_.get())}}}}}}}};
