@@ -381,7 +381,9 @@ TEST_F(SavedPartsTest, channels_speak_on_and_what_waited_is_sent) {
                     .worker_message = [&](WorkerId id, const ipc::WorkerMessage&,
                                           std::string) { ready.push_back(id); },
                     .worker_channel_closed = [](WorkerId) {},
+                    .log_files_taken = [](std::uint64_t, std::uint64_t) {},
                     .time = [] {},
+                    .look = [] {},
                     .leave = [](int) {}});
   const auto restored = after.restore(reader.document()["world"], reader);
   ASSERT_TRUE(restored.ok()) << restored.error().message();
