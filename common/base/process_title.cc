@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 #include <fstream>
 #include <optional>
@@ -79,7 +80,8 @@ bool show(const Stat& stat, std::string_view title) {
 void write_over_arguments(const Stat& stat, std::string_view title) {
   auto* const start = reinterpret_cast<char*>(stat.at(48));
   const auto room = static_cast<std::size_t>(stat.at(49) - stat.at(48));
-  if (!start || start == shown() || room < 2) return;
+  // Under an emulator (valgrind) the kernel's arguments are the emulator's own.
+  if (!start || start != ::program_invocation_name || room < 2) return;
   std::memset(start, 0, room);
   const std::size_t length = std::min(title.size(), room - 2);
   std::memcpy(start, title.data(), length);
