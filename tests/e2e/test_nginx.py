@@ -122,7 +122,7 @@ def test_upgrades_behind_nginx_lose_nothing(site, kind, tmp_path):
     program = installed(tmp_path / "prefix")
     mgr, nginx = site(kind, program=program)
     with no_loss(*loads(nginx)):
-        for number, (build, version) in enumerate([(NEXT, "9.9.9"), (OURS, ""), (NEXT, "9.9.9")], 2):
+        for number, (build, version) in enumerate([(NEXT, "9.9.9"), (OURS, "")] * 4, 2):
             replace(mgr, build)
             assert f"generation {number} serves" in mgr.must("upgrade")
             assert mgr.status()["version"].startswith(version)
