@@ -1,5 +1,7 @@
+import contextlib
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -16,13 +18,12 @@ def pytest_configure(config):
             pytest.exit(f"{name} must name the program to test", returncode=2)
 
 
-@pytest.fixture
-def make_mgr(tmp_path, request):
-    """make_mgr(app="echo", workers=2, …): a Mgr that is not started; ended after the test."""
+@contextlib.contextmanager
+def supervisors_in(base):
     made = []
 
     def make(app="echo", **settings):
-        directory = tmp_path / f"mgr{len(made)}"
+        directory = base / f"mgr{len(made)}"
         directory.mkdir()
         made.append(mgr_harness.Mgr(directory, app, **settings))
         return made[-1]
@@ -36,6 +37,23 @@ def make_mgr(tmp_path, request):
             problems.append(str(problem))
         print(f"---- log of {mgr.directory.parent.name}\n{mgr.log[-6000:]}")
     assert not problems, "\n".join(problems)
+
+
+@pytest.fixture
+def make_mgr(tmp_path):
+    """make_mgr(app="echo", workers=2, …): a Mgr that is not started; ended after the test."""
+    with supervisors_in(tmp_path) as make:
+        yield make
+
+
+@pytest.fixture
+def make_open_mgr():
+    """make_mgr(), in a directory that everybody may read, as that of an application must be where it runs as
+    another user. It is not below pytest's own, which each run of pytest closes to others when it begins."""
+    with tempfile.TemporaryDirectory(prefix="mgr-test-") as name:
+        os.chmod(name, 0o755)
+        with supervisors_in(Path(name)) as make:
+            yield make
 
 
 @pytest.fixture

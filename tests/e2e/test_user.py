@@ -32,16 +32,6 @@ async def app(scope, receive, send):
 """
 
 
-@pytest.fixture
-def make_open_mgr(make_mgr, tmp_path):
-    """make_mgr(), whose directory everybody may read, as that of an application must be."""
-    directory = tmp_path
-    while directory != directory.parent and "pytest" in str(directory):
-        directory.chmod(0o755)
-        directory = directory.parent
-    return make_mgr
-
-
 def status_of(pid):
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return dict(line.split(":\t", 1) for line in lines if ":\t" in line)
