@@ -11,5 +11,5 @@ if(TARGET mgr)
            COMMAND /usr/bin/python3 -m pytest -q -p no:cacheprovider --tb=short
                    ${CMAKE_CURRENT_SOURCE_DIR}/import/import_test.py)
   set_tests_properties(import_knows_every_setting_of_the_gunicorn_and_uvicorn_that_debian_has
-    PROPERTIES TIMEOUT 120 ENVIRONMENT "MGR_BIN=$<TARGET_FILE:mgr>;PYTHONDONTWRITEBYTECODE=1")
+    PROPERTIES TIMEOUT 300 ENVIRONMENT "MGR_BIN=$<TARGET_FILE:mgr>;PYTHONDONTWRITEBYTECODE=1")
 endif()
