@@ -53,24 +53,29 @@ int run_supervisor(SettingsLoader loader, LoadedSettings loaded, const Program& 
   if (!files) return fail_without_log(files.error());
   Log log(files->log_fd(), settings.log_format, settings.log_level, "supervisor");
   for (const auto& warning : loaded.warnings) log.warning("{}", warning);
+  // Whoever starts it by hand looks at standard error, not at log_file.
+  const auto not_started = [&](const Error& error) {
+    if (!settings.log_file.empty()) (void)fail_without_log(error);
+    return fail(log, error);
+  };
   const int workers = wanted_workers(settings);
   log.info("mgr {} starts {}: {} worker{}", program_version(), settings.app, workers,
            workers == 1 ? "" : "s");
   auto account = find_account(settings.user, settings.group);
-  if (!account) return fail(log, account.error());
+  if (!account) return not_started(account.error());
   if (*account) keep_few_capabilities();
   std::optional<PidFile> pidfile;
   if (!settings.pidfile.empty()) {
     auto taken = PidFile::take(settings.pidfile);
-    if (!taken) return fail(log, taken.error());
+    if (!taken) return not_started(taken.error());
     pidfile.emplace(std::move(*taken));
   }
   set_process_title("mgr: supervisor " + settings.derived_name(), "mgr");
   raise_descriptor_limit();
   auto scoreboard = ipc::Scoreboard::create();
-  if (!scoreboard) return fail(log, scoreboard.error());
+  if (!scoreboard) return not_started(scoreboard.error());
   auto control = control_address(settings);
-  if (!control) return fail(log, control.error());
+  if (!control) return not_started(control.error());
 
   Supervisor supervisor(std::move(loaded), log, *files, std::move(*scoreboard),
                         std::move(*account));
@@ -82,12 +87,12 @@ int run_supervisor(SettingsLoader loader, LoadedSettings loaded, const Program& 
   supervisor.notify(service_manager);
   if (!control->empty()) {
     auto opened = supervisor.open_control(*control, settings.derived_name());
-    if (!opened) return fail(log, opened.error());
+    if (!opened) return not_started(opened.error());
   }
   if (auto opened = supervisor.open_admin(settings.admin); !opened) {
-    return fail(log, opened.error());
+    return not_started(opened.error());
   }
-  if (auto bound = supervisor.bind(workers); !bound) return fail(log, bound.error());
+  if (auto bound = supervisor.bind(workers); !bound) return not_started(bound.error());
   return supervisor.run(workers, Supervisor::Until::told);
 }
 

@@ -54,6 +54,14 @@ def test_a_second_start_with_the_same_pidfile_is_refused(make_mgr, tmp_path):
     first.must("ready")
 
 
+def test_what_keeps_it_from_starting_is_on_standard_error_where_the_log_is_a_file_too(make_mgr, tmp_path):
+    log, pidfile = tmp_path / "own.log", tmp_path / "missing/mgr.pid"
+    mgr = make_mgr("echo", workers=1, log_file=log, pidfile=pidfile).launch()
+    assert mgr.wait_exit() == 1
+    assert mgr.log.startswith("mgr: pidfile: ") and mgr.log.count("\n") == 1, mgr.log
+    assert "cannot start: pidfile: " in log.read_text()
+
+
 def test_a_pidfile_that_was_left_behind_is_replaced(make_mgr, tmp_path):
     pidfile = tmp_path / "mgr.pid"
     first = make_mgr("echo", workers=1, pidfile=pidfile).start()
