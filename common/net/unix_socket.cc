@@ -28,19 +28,6 @@ Result<gid_t> group_id(const std::string& group) {
   return entry->gr_gid;
 }
 
-Result<void> dress(const std::string& path, const UnixSocketOptions& options) {
-  if (!options.group.empty()) {
-    auto group = group_id(options.group);
-    if (!group) return std::move(group).error();
-    if (::chown(path.c_str(), static_cast<uid_t>(-1), *group) != 0) {
-      return Error::from_errno("group " + options.group);
-    }
-  }
-  if (::chmod(path.c_str(), static_cast<mode_t>(options.mode)) != 0)
-    return Error::from_errno("mode");
-  return {};
-}
-
 Result<void> bind_path(int fd, const std::string& path, const UnixSocketOptions& options) {
   struct stat info {};
   if (::lstat(path.c_str(), &info) == 0 && !S_ISSOCK(info.st_mode)) {
@@ -55,7 +42,7 @@ Result<void> bind_path(int fd, const std::string& path, const UnixSocketOptions&
   const int error = errno;
   ::umask(mask);
   if (bound != 0) return Error(std::strerror(error), error);
-  auto dressed = dress(temporary, options);
+  auto dressed = dress_unix_socket(temporary, options);
   if (dressed && options.backlog > 0 && ::listen(fd, options.backlog) != 0) {
     dressed = Error::from_errno("listen");
   }
@@ -66,6 +53,19 @@ Result<void> bind_path(int fd, const std::string& path, const UnixSocketOptions&
 }
 
 }  // namespace
+
+Result<void> dress_unix_socket(const std::string& path, const UnixSocketOptions& options) {
+  if (!options.group.empty()) {
+    auto group = group_id(options.group);
+    if (!group) return std::move(group).error();
+    if (::chown(path.c_str(), static_cast<uid_t>(-1), *group) != 0) {
+      return Error::from_errno("group " + options.group);
+    }
+  }
+  if (::chmod(path.c_str(), static_cast<mode_t>(options.mode)) != 0)
+    return Error::from_errno("mode");
+  return {};
+}
 
 Result<UniqueFd> bind_unix_socket(const std::string& address, const UnixSocketOptions& options) {
   auto wanted = make_unix_address(address);

@@ -19,4 +19,7 @@ struct UnixSocketOptions {
 // file in the way that is no socket, no permission, no such group.
 Result<UniqueFd> bind_unix_socket(const std::string& address, const UnixSocketOptions& options);
 
+// Gives the path its mode and its group. Errors: as there.
+Result<void> dress_unix_socket(const std::string& path, const UnixSocketOptions& options);
+
 }  // namespace mgr::net

@@ -2,19 +2,15 @@
 
 #include <fcntl.h>
 #include <linux/filter.h>
-#include <linux/netlink.h>
-#include <linux/rtnetlink.h>
-#include <linux/sock_diag.h>
-#include <linux/unix_diag.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 
 #include <algorithm>
 #include <cstring>
 
 #include "common/net/tcp_socket.h"
+#include "common/net/unix_diag.h"
 #include "common/net/unix_socket.h"
 
 namespace mgr::manager {
@@ -34,47 +30,12 @@ void switch_on(int fd, int level, int option) {
   ::setsockopt(fd, level, option, &on, sizeof on);
 }
 
-// How many connections wait on a listening Unix socket, from the kernel's socket diagnosis
-// (sock_diag(7)); -1 where it does not answer.
-int queued_on_unix(int fd) {
-  struct stat info {};
-  const UniqueFd netlink(::socket(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC, NETLINK_SOCK_DIAG));
-  if (!netlink || ::fstat(fd, &info) != 0) return -1;
-  struct {
-    nlmsghdr header;
-    unix_diag_req request;
-  } question{};
-  question.header.nlmsg_len = sizeof question;
-  question.header.nlmsg_type = SOCK_DIAG_BY_FAMILY;
-  question.header.nlmsg_flags = NLM_F_REQUEST;
-  question.request.sdiag_family = AF_UNIX;
-  question.request.udiag_states = ~0u;
-  question.request.udiag_ino = static_cast<std::uint32_t>(info.st_ino);
-  question.request.udiag_show = UDIAG_SHOW_RQLEN;
-  question.request.udiag_cookie[0] = question.request.udiag_cookie[1] = ~0u;
-  if (::send(netlink.get(), &question, sizeof question, 0) < 0) return -1;
-  alignas(nlmsghdr) char answer[512];
-  const ssize_t length = ::recv(netlink.get(), answer, sizeof answer, MSG_DONTWAIT);
-  const auto* header = reinterpret_cast<const nlmsghdr*>(answer);
-  if (length < 0 || !NLMSG_OK(header, static_cast<unsigned>(length)) ||
-      header->nlmsg_type != SOCK_DIAG_BY_FAMILY) {
-    return -1;
-  }
-  auto left = static_cast<int>(header->nlmsg_len - NLMSG_LENGTH(sizeof(unix_diag_msg)));
-  const auto* attribute = reinterpret_cast<const rtattr*>(
-      static_cast<const char*>(NLMSG_DATA(header)) + NLMSG_ALIGN(sizeof(unix_diag_msg)));
-  for (; RTA_OK(attribute, left); attribute = RTA_NEXT(attribute, left)) {
-    if (attribute->rta_type != UNIX_DIAG_RQLEN) continue;
-    unix_diag_rqlen queue{};
-    std::memcpy(&queue, RTA_DATA(attribute), sizeof queue);
-    return static_cast<int>(queue.udiag_rqueue);
-  }
-  return -1;
-}
-
 // The kernel's number for a queue: for a listening TCP socket, tcpi_unacked is its length.
 int queue_length(int fd, int family) {
-  if (family == AF_UNIX) return queued_on_unix(fd);
+  if (family == AF_UNIX) {
+    const auto found = net::diagnose_unix(fd);
+    return found ? found->queued : -1;
+  }
   tcp_info info{};
   socklen_t length = sizeof info;
   if (::getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) != 0) return -1;
@@ -117,7 +78,10 @@ Listeners::~Listeners() {
 }
 
 void Listeners::close() {
-  for (auto& address : addresses_) close(address);
+  for (auto& address : addresses_) {
+    if (address.stored) address.unix_path.clear();  // it goes on without this process
+    close(address);
+  }
   addresses_.clear();
   infos_.clear();
   listening_ = false;
@@ -245,16 +209,24 @@ Result<UniqueFd> Listeners::sibling(const Address& address) const {
 
 Result<void> Listeners::open_unix(const net::BindAddress& wanted) {
   const bool abstract = wanted.kind == net::BindAddress::Kind::unix_abstract;
-  auto fd = net::bind_unix_socket(
-      abstract ? "@" + wanted.path : wanted.path,
-      {.mode = options_.socket_mode, .group = options_.socket_group, .backlog = 0});
-  if (!fd) return std::move(fd).error();
+  const net::UnixSocketOptions options{
+      .mode = options_.socket_mode, .group = options_.socket_group, .backlog = 0};
+  UniqueFd fd = take_offered_unix(wanted);
+  if (fd && !abstract) {
+    if (auto dressed = net::dress_unix_socket(wanted.path, options); !dressed) return dressed;
+  }
+  if (!fd) {
+    auto bound = net::bind_unix_socket(abstract ? "@" + wanted.path : wanted.path, options);
+    if (!bound) return std::move(bound).error();
+    fd = std::move(*bound);
+  }
   Address address;
   address.wanted = address.text = wanted.text;
   address.family = AF_UNIX;
   address.shared = true;
   if (!abstract) address.unix_path = wanted.path;
-  add(address, -1, std::move(*fd));
+  address.stored_as = stored_as(wanted.text);
+  add(address, -1, std::move(fd));
   addresses_.push_back(std::move(address));
   refresh();
   return {};
@@ -327,7 +299,7 @@ Result<void> Listeners::start() {
   }
   listening_ = true;
   refresh();
-  for (const auto& address : addresses_) store(address);
+  for (auto& address : addresses_) store(address);
   for (const auto& address : addresses_) log_.info("listening on {}", address.text);
   return {};
 }

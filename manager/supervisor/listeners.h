@@ -37,19 +37,20 @@ class Listeners {
   struct Options {
     int backlog = 2048;
     int socket_mode = 0660;
-    std::string socket_group;  // a name or a number; empty: unchanged
+    std::string socket_group{};  // a name or a number; empty: unchanged
     bool share = false;        // one socket for all workers, for TCP too
   };
 
   Listeners(Options options, Log& log) : options_(std::move(options)), log_(log) {}
-  // Removes the paths of Unix sockets that it made.
+  // Removes the paths of Unix sockets that it made, but of those that are stored.
   ~Listeners();
   Listeners(const Listeners&) = delete;
 
-  // Where copies of the TCP sockets are kept beyond the end of this process, by name. A name that
-  // is kept twice is the same socket.
+  // Where copies of the sockets are kept beyond the end of this process, by name. A name that is
+  // kept twice is the same socket. keep() is false where there is no room; the path of a Unix socket
+  // that is kept stays when this object ends.
   struct Store {
-    std::function<void(const std::string& name, int fd)> keep;
+    std::function<bool(const std::string& name, int fd)> keep;
     std::function<void(const std::string& name)> forget;
   };
   void set_store(Store store) { store_ = std::move(store); }
@@ -123,6 +124,7 @@ class Listeners {
     std::chrono::milliseconds left_at{0};
     std::string stored_as{};  // the entry of `bind`, as the store names it; empty: not stored
     std::size_t group = 0;    // which of the addresses that the entry means
+    bool stored = false;      // the store has a socket of it
   };
 
   // Their addresses are appended.
@@ -132,10 +134,11 @@ class Listeners {
   // stored_listeners.cc
   std::vector<std::vector<UniqueFd>> take_offered(const std::string& bind);
   void forget_offered();
-  void store(const Address& address, const Socket& socket);
+  UniqueFd take_offered_unix(const net::BindAddress& wanted);
+  void store(Address& address, const Socket& socket);
   void forget(const Address& address, const Socket& socket);
-  void store(const Address& address);
-  void forget(const Address& address);
+  void store(Address& address);
+  void forget(Address& address);
   static std::string stored_as(const std::string& bind);
   Result<void> open_unix(const net::BindAddress& wanted);
   Result<void> adopt(UniqueFd fd, const std::string& wanted);

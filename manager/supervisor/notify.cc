@@ -196,8 +196,9 @@ void Notifier::tell(const ServiceReport& report) {
   if (!message.empty()) send({std::move(message)});
 }
 
-void Notifier::keep(const std::string& name, int fd) {
-  if (!socket_ || kept_.contains(name)) return;
+bool Notifier::keep(const std::string& name, int fd) {
+  if (!socket_) return false;
+  if (kept_.contains(name)) return true;
   if (static_cast<int>(kept_.size()) >= options_.store) {
     if (options_.store > 0 && !std::exchange(store_full_, true)) {
       log_.warning(
@@ -206,12 +207,13 @@ void Notifier::keep(const std::string& name, int fd) {
           "supervisor be killed",
           options_.store);
     }
-    return;
+    return false;
   }
   kept_.insert(name);
   // It need not watch them: a listening socket never hangs up.
   send({fmt::format("FDSTORE=1\nFDPOLL=0\nFDNAME={}\n", name),
         UniqueFd(::fcntl(fd, F_DUPFD_CLOEXEC, 3))});
+  return true;
 }
 
 void Notifier::forget(const std::string& name) {

@@ -51,8 +51,9 @@ class Notifier {
   void tell(const ServiceReport& report);
 
   // Has a copy of the descriptor (borrowed) kept in the descriptor store, from which it comes back
-  // at the next start; or taken from there. Nothing where there is no store, or it is full.
-  void keep(const std::string& name, int fd);
+  // at the next start; or taken from there. False, and nothing, where there is no store, or it is
+  // full.
+  bool keep(const std::string& name, int fd);
   void forget(const std::string& name);
 
   // Where it tells, what it has told, and what waits to be told (saved_state.h).

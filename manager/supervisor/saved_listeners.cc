@@ -40,6 +40,7 @@ json Listeners::save(StateWriter& writer) const {
                          {"left_at", address.left_at.count()},
                          {"stored_as", address.stored_as},
                          {"group", address.group},
+                         {"stored", address.stored},
                          {"sockets", std::move(sockets)}});
   }
   return {{"next_id", next_id_},
@@ -69,6 +70,7 @@ Result<void> Listeners::restore(const json& saved, const StateReader& reader) {
       address.left_at = std::chrono::milliseconds(one.at("left_at").get<std::int64_t>());
       address.stored_as = one.at("stored_as").get<std::string>();
       address.group = one.at("group").get<std::size_t>();
+      address.stored = one.at("stored").get<bool>();
       addresses_.push_back(std::move(address));
       for (const auto& socket : one.at("sockets")) {
         UniqueFd fd = reader.take(socket.at("fd"));

@@ -2,11 +2,14 @@
 // connections that wait in their queues.
 
 #include <fmt/core.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <charconv>
 #include <map>
 
+#include "common/net/unix_diag.h"
 #include "manager/supervisor/listeners.h"
 
 namespace mgr::manager {
@@ -34,6 +37,36 @@ struct StoredName {
   std::string text() const { return fmt::format("{}{}-{}-{}", kStoredPrefix, slot, group, bind); }
   static std::optional<StoredName> parse(std::string_view text);
 };
+
+// What encoded() was given; nothing else is read.
+std::string decoded(std::string_view name) {
+  std::string text;
+  for (std::size_t i = 0; i < name.size(); ++i) {
+    unsigned byte = 0;
+    const auto escape = name.substr(i, 3);
+    if (escape[0] == '%' && escape.size() == 3 &&
+        std::from_chars(escape.data() + 1, escape.data() + 3, byte, 16).ptr == escape.data() + 3) {
+      text += static_cast<char>(byte);
+      i += 2;
+    } else {
+      text += escape[0];
+    }
+  }
+  return text;
+}
+
+// A Unix socket that nobody will accept from refuses whoever connects, though the service manager
+// may hold it for another moment, and its path is gone.
+void retire_unix(const InheritedSockets::Socket& one, const std::string& bind) {
+  int family = 0;
+  socklen_t size = sizeof family;
+  ::getsockopt(one.fd.get(), SOL_SOCKET, SO_DOMAIN, &family, &size);
+  if (family != AF_UNIX) return;
+  ::shutdown(one.fd.get(), SHUT_RDWR);
+  const auto address = net::parse_bind_address(bind);
+  if (!address || address->kind != net::BindAddress::Kind::unix_path) return;
+  if (net::is_bound_to(one.fd.get(), address->path) == true) ::unlink(address->path.c_str());
+}
 
 std::optional<StoredName> StoredName::parse(std::string_view text) {
   StoredName name;
@@ -81,19 +114,33 @@ std::vector<std::vector<UniqueFd>> Listeners::take_offered(const std::string& bi
   return groups;
 }
 
+// One whose path leads elsewhere by now, or nowhere, is of no use.
+UniqueFd Listeners::take_offered_unix(const net::BindAddress& wanted) {
+  auto groups = take_offered(wanted.text);
+  if (groups.empty()) return {};
+  UniqueFd fd = std::move(groups.front().front());
+  const bool path = wanted.kind == net::BindAddress::Kind::unix_path;
+  if (!path || net::is_bound_to(fd.get(), wanted.path).value_or(true)) return fd;
+  ::shutdown(fd.get(), SHUT_RDWR);
+  if (store_.forget) store_.forget(StoredName{0, 0, stored_as(wanted.text)}.text());
+  return {};
+}
+
 // What is in the store and belongs to no address any more.
 void Listeners::forget_offered() {
   for (const auto& one : offered_) {
+    if (const auto name = StoredName::parse(one.name)) retire_unix(one, decoded(name->bind));
     if (store_.forget) store_.forget(one.name);
   }
   offered_.clear();
 }
 
 // The only socket of a shared address is kept as that of slot 0.
-void Listeners::store(const Address& address, const Socket& socket) {
+void Listeners::store(Address& address, const Socket& socket) {
   if (!store_.keep || address.stored_as.empty()) return;
   const StoredName name{std::max(socket.slot, 0), address.group, address.stored_as};
-  if (name.text().size() <= kLongestName) store_.keep(name.text(), socket.fd.get());
+  if (name.text().size() > kLongestName) return;
+  if (store_.keep(name.text(), socket.fd.get())) address.stored = true;
 }
 
 void Listeners::forget(const Address& address, const Socket& socket) {
@@ -101,12 +148,13 @@ void Listeners::forget(const Address& address, const Socket& socket) {
   store_.forget(StoredName{std::max(socket.slot, 0), address.group, address.stored_as}.text());
 }
 
-void Listeners::store(const Address& address) {
+void Listeners::store(Address& address) {
   for (const auto& socket : address.sockets) store(address, socket);
 }
 
-void Listeners::forget(const Address& address) {
+void Listeners::forget(Address& address) {
   for (const auto& socket : address.sockets) forget(address, socket);
+  address.stored = false;
 }
 
 std::string Listeners::stored_as(const std::string& bind) {

@@ -250,7 +250,7 @@ void Supervisor::notify(const NotifyOptions& options) {
   if (options.socket.empty()) return;
   notifier_.emplace(loop_, options, log_);
   lifecycle_.set_observer([this] { notifier_->tell(service_report(lifecycle_)); });
-  listeners_.set_store({[this](const auto& name, int fd) { notifier_->keep(name, fd); },
+  listeners_.set_store({[this](const auto& name, int fd) { return notifier_->keep(name, fd); },
                         [this](const auto& name) { notifier_->forget(name); }});
 }
 

@@ -175,7 +175,7 @@ class Mgr:
 
     def kill_left(self):
         left = processes_with(self.mark)
-        for pid in left:
+        for pid in sorted(left, reverse=True):  # children before their parents
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         return left

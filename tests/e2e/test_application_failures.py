@@ -151,8 +151,13 @@ def test_an_exception_costs_its_request_and_is_logged_once_with_the_request_line
     assert "mgr_host" not in traceback
 
 
-@pytest.mark.parametrize("path", ["/memory_of_small_pieces", "/memory_of_one_piece"])
-def test_a_request_that_uses_up_the_memory_ends_and_its_worker_serves_on(mgr, path):
+# Where nothing at all is left, CPython may be unable to add the innermost frame to the traceback: then
+# a bare MemoryError stands first, and the traceback of a second one begins with the frame's caller.
+@pytest.mark.parametrize("path, first, frame", [
+    ("/memory_of_small_pieces", "(MemoryError\n\nDuring handling of [^\n]*\n\n)?", "app"),
+    ("/memory_of_one_piece", "", "memory_of_one_piece"),
+])
+def test_a_request_that_uses_up_the_memory_ends_and_its_worker_serves_on(mgr, path, first, frame):
     held = Held(mgr, 0, "same")
     worker = ToWorker(mgr, 0)
     worker.get("/limit_memory/64")
@@ -160,8 +165,8 @@ def test_a_request_that_uses_up_the_memory_ends_and_its_worker_serves_on(mgr, pa
         assert worker.get(path, 500) == "Internal Server Error"
         told = records_with(mgr, "MemoryError")
         assert len(told) == number
-        assert f"GET {path}: the application failed\nTraceback" in told[-1]
-        assert f"in {path[1:]}\n" in told[-1]
+        assert re.search(f"GET {path}: the application failed\n{first}Traceback", told[-1])
+        assert f"in {frame}\n" in told[-1]
     assert worker.get("/pid") == str(worker.pid)
     held.assert_answered()
 

@@ -345,9 +345,17 @@ def names(mgr, slots, bind=None):
     return {f"mgr-{slot}-0-{(bind or mgr.settings['bind']).replace(':', '%3A')}" for slot in range(slots)}
 
 
+def socket_numbers(manager):
+    return {name: os.fstat(descriptor).st_ino for name, descriptor in manager.store.items()}
+
+
 def kill_everything(mgr):
-    """As systemd does once the main process is gone."""
-    mgr.process.kill()
+    """As systemd does once the main process is gone. Stopped processes stay so till they are dead: the
+    kernel would wake them when their supervisor dies (an orphaned process group gets SIGCONT), and they
+    would take connections with them into the grave."""
+    mgr.process.send_signal(signal.SIGSTOP)
+    wait_for(lambda: stopped(mgr.process.pid), "stopped")
+    mgr.kill_left()
     mgr.wait_exit()
     wait_for(lambda: not mgr.kill_left(), "nothing is left")
 
@@ -357,8 +365,18 @@ REQUEST = b"GET /x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 
 def ask(mgr, count):
     """So many connections with a request, which wait in the queues of the listening sockets."""
-    host, port = mgr.settings["bind"].split(":")
-    connections = [socket.create_connection((host, int(port)), timeout=20) for _ in range(count)]
+    def connected():
+        bind = mgr.settings["bind"]
+        if not bind.startswith("unix:"):
+            host, port = bind.split(":")
+            return socket.create_connection((host, int(port)), timeout=20)
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(20)
+        name = bind.removeprefix("unix:")
+        connection.connect("\0" + name[1:] if name.startswith("@") else name)
+        return connection
+
+    connections = [connected() for _ in range(count)]
     for connection in connections:
         connection.sendall(REQUEST)
     return connections
@@ -402,6 +420,55 @@ def test_connections_in_the_queues_are_served_after_the_supervisor_was_killed(ma
     assert_served(ask(mgr, 50))
     manager.rest()
     assert set(manager.store) == names(mgr, max(3, workers))
+
+
+@pytest.mark.parametrize("bind", ["unix:{}/http.sock", "unix:@mgr{}"])
+def test_so_are_those_of_a_unix_socket(make_mgr, manager, tmp_path, bind):
+    mgr = with_store(make_mgr, manager, bind=bind.format(tmp_path))
+    with_descriptors(mgr, [])
+    manager.until("READY")
+    manager.rest()
+    assert set(manager.store) == {f"mgr-0-0-{mgr.settings['bind'].replace(':', '%3A')}"}
+    stop_accepting(mgr)
+    queued = ask(mgr, 20)
+    kill_everything(mgr)
+    queued += ask(mgr, 20)
+    again(mgr, manager)
+    assert_served(queued)
+    assert_served(ask(mgr, 20))
+
+
+def test_a_restart_refuses_no_connection_of_a_unix_socket(make_mgr, manager, tmp_path):
+    path = tmp_path / "http.sock"
+    mgr = with_store(make_mgr, manager, bind=f"unix:{path}")
+    with_descriptors(mgr, [])
+    manager.until("READY")
+    with no_loss(Load(unix=path, rate=100)):
+        for _ in range(3):
+            mgr.process.terminate()
+            assert mgr.wait_exit() == 0
+            assert path.is_socket()
+            again(mgr, manager)
+
+
+def test_a_unix_socket_whose_directory_was_made_anew_is_bound_anew(make_mgr, manager, tmp_path):
+    """systemd removes a RuntimeDirectory with the service, unless RuntimeDirectoryPreserve says else."""
+    directory = tmp_path / "runtime"
+    directory.mkdir()
+    mgr = with_store(make_mgr, manager, bind=f"unix:{directory}/http.sock")
+    with_descriptors(mgr, [])
+    manager.until("READY")
+    manager.rest()
+    mgr.process.terminate()
+    mgr.wait_exit()
+    shutil.rmtree(directory)
+    directory.mkdir()
+    before = socket_numbers(manager)
+    again(mgr, manager)
+    assert_served(ask(mgr, 20))
+    manager.rest()
+    assert socket_numbers(manager).keys() == before.keys()
+    assert not set(socket_numbers(manager).values()) & set(before.values())
 
 
 def test_a_restart_refuses_no_connection(make_mgr, manager):

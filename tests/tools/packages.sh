@@ -11,7 +11,7 @@ packages_test="libgtest-dev python3-pytest python3-flask python3-django python3-
   python3-uvloop python3-anyio"
 packages_bench="nginx gunicorn python3-uvicorn python3-uvloop python3-httptools python3-hypercorn daphne
   python3-flask python3-django uwsgi-core uwsgi-plugin-python3 valgrind"
-packages_image="python3-venv"
+packages_image="python3-venv ccache"
 
 as_root() {
   if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi

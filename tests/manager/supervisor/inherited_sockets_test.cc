@@ -1,17 +1,21 @@
 #include "manager/supervisor/inherited_sockets.h"
 
+#include <fmt/core.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
+#include <filesystem>
 #include <map>
 #include <memory>
 
 #include "common/base/log.h"
+#include "common/net/unix_socket.h"
 #include "manager/supervisor/listeners.h"
 
 namespace mgr::manager {
@@ -63,10 +67,15 @@ TEST(InheritedSocketsTest, of_another_process_are_left_alone) {
 
 class StoredListenersTest : public testing::Test {
  protected:
+  ~StoredListenersTest() override { std::filesystem::remove_all(directory_); }
+
   std::unique_ptr<Listeners> opened(const std::string& bind, int slots) {
-    auto listeners = std::make_unique<Listeners>(Listeners::Options{}, log_);
+    auto listeners = std::make_unique<Listeners>(options_, log_);
     listeners->set_store(
-        {[this](const std::string& name, int fd) { kept_[name] = UniqueFd(::dup(fd)); },
+        {[this](const std::string& name, int fd) {
+           if (room_) kept_[name] = UniqueFd(::dup(fd));
+           return room_;
+         },
          [this](const std::string& name) { forgotten_.push_back(name); }});
     std::vector<InheritedSockets::Socket> stored;
     for (auto& [name, fd] : kept_) stored.push_back({name, UniqueFd(::dup(fd.get()))});
@@ -95,7 +104,35 @@ class StoredListenersTest : public testing::Test {
     return fd;
   }
 
+  // Unix sockets: "unix:/path" or "unix:@name", as in `bind`.
+  std::string path() const { return directory_ / "http.sock"; }
+  static UniqueFd connect_to_unix(const std::string& address) {
+    const auto at = net::make_unix_address(address.substr(5));
+    CHECK(at);
+    UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    if (::connect(fd.get(), at->get(), at->length) != 0) fd.reset();
+    return fd;
+  }
+  static int accepted(const Listeners& listeners) {
+    int count = 0;
+    for (const auto& socket : listeners.sockets()) {
+      while (UniqueFd(::accept4(listeners.fd(socket.id), nullptr, nullptr, SOCK_CLOEXEC))) ++count;
+    }
+    return count;
+  }
+  unsigned mode_of_path() const {
+    struct stat info {};
+    return ::stat(path().c_str(), &info) == 0 ? info.st_mode & 07777 : 0;
+  }
+
   Log log_{2, LogFormat::text, LogLevel::error, "test"};
+  std::filesystem::path directory_ = [] {
+    std::string name = std::filesystem::temp_directory_path() / "mgr-stored-XXXXXX";
+    CHECK(::mkdtemp(name.data()));
+    return name;
+  }();
+  Listeners::Options options_;
+  bool room_ = true;  // in the store
   std::map<std::string, UniqueFd> kept_;
   std::vector<std::string> forgotten_;
 };
@@ -155,6 +192,71 @@ TEST_F(StoredListenersTest, names_that_are_none_of_ours_and_gaps_are_forgotten) 
   const auto after = opened("127.0.0.1:0", 2);
   EXPECT_EQ(after->sockets().size(), 2u);
   EXPECT_EQ(forgotten_, (std::vector<std::string>{"mgr-x", "mgr-2-0-127.0.0.1%3A0"}));
+}
+
+TEST_F(StoredListenersTest, unix_sockets_come_back_with_what_waits_in_them) {
+  for (const std::string& bind :
+       {"unix:" + path(), fmt::format("unix:@mgr-stored-test-{}", ::getpid())}) {
+    std::vector<UniqueFd> clients;
+    {
+      const auto before = opened(bind, 2);
+      clients.push_back(connect_to_unix(bind));
+    }
+    clients.push_back(connect_to_unix(bind));  // while nobody runs
+    ASSERT_TRUE(clients.back()) << bind;
+    const auto after = opened(bind, 3);
+    EXPECT_EQ(after->sockets().size(), 1u);
+    EXPECT_EQ(after->states().at(0).queued, 2);
+    EXPECT_EQ(accepted(*after), 2);
+    EXPECT_EQ(forgotten_, std::vector<std::string>());
+    kept_.clear();
+  }
+}
+
+TEST_F(StoredListenersTest, a_path_that_comes_back_has_the_mode_of_the_new_settings) {
+  opened("unix:" + path(), 1);
+  EXPECT_EQ(mode_of_path(), 0660u);
+  options_.socket_mode = 0600;
+  const auto after = opened("unix:" + path(), 1);
+  EXPECT_EQ(mode_of_path(), 0600u);
+}
+
+TEST_F(StoredListenersTest, a_path_that_is_not_stored_is_removed_at_the_end) {
+  room_ = false;
+  opened("unix:" + path(), 1);
+  EXPECT_FALSE(std::filesystem::exists(path()));
+}
+
+TEST_F(StoredListenersTest, a_socket_whose_path_is_gone_is_bound_anew) {
+  for (const bool replaced : {false, true}) {
+    opened("unix:" + path(), 1);
+    std::filesystem::remove(path());
+    UniqueFd other;
+    if (replaced) {  // by one that nobody listens on
+      auto bound = net::bind_unix_socket(path(), {});
+      ASSERT_TRUE(bound.ok());
+      other = std::move(*bound);
+    }
+    const auto after = opened("unix:" + path(), 1);
+    const auto client = connect_to_unix("unix:" + path());
+    EXPECT_EQ(accepted(*after), 1) << replaced;
+    EXPECT_EQ(forgotten_.size(), 1u);
+    forgotten_.clear();
+    kept_.clear();
+  }
+}
+
+TEST_F(StoredListenersTest, a_unix_socket_that_bind_does_not_name_refuses_and_its_path_is_gone) {
+  opened("unix:" + path(), 1);
+  const std::string name = kept_.begin()->first;
+  ASSERT_TRUE(connect_to_unix("unix:" + path()));
+  const std::string second = path() + ".2";
+  std::filesystem::create_hard_link(path(), second);
+  opened("127.0.0.1:0", 1);
+  EXPECT_EQ(forgotten_, std::vector<std::string>{name});
+  EXPECT_FALSE(std::filesystem::exists(path()));
+  EXPECT_FALSE(connect_to_unix("unix:" + second));
+  EXPECT_EQ(errno, ECONNREFUSED);
 }
 
 }  // namespace
