@@ -365,20 +365,51 @@ def test_the_socket_unit_as_it_is_makes_a_unix_socket(make_instance):
 # ---- the descriptor store
 
 
-def test_connections_in_the_queues_are_served_after_the_supervisor_was_killed(shop):
-    wait_for(lambda: shop.show("NFileDescriptorStore") == "2", "a socket for each slot is kept")
-    for pid in shop.children():
+def assert_queues_survive_a_kill(shop, connect):
+    workers = shop.children()
+    for pid in workers:
         os.kill(pid, signal.SIGSTOP)
-    connections = [socket.create_connection(("127.0.0.1", shop.port), timeout=30) for _ in range(30)]
+    connections = [connect() for _ in range(30)]
     for connection in connections:
         connection.sendall(b"GET /x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
     before = shop.show("MainPID")
-    os.kill(shop.outside(int(before)), signal.SIGKILL)
+    supervisor = shop.outside(int(before))
+    os.kill(supervisor, signal.SIGSTOP)
+    for pid in workers:  # else the kernel wakes them at their supervisor's death, and they accept
+        os.kill(pid, signal.SIGKILL)
+    os.kill(supervisor, signal.SIGKILL)
     for connection in connections:
         with connection:
             assert read_response(connection).body == b"echo /x"
     assert shop.show("MainPID") not in (before, "0")
+
+
+def test_connections_in_the_queues_are_served_after_the_supervisor_was_killed(shop):
+    wait_for(lambda: shop.show("NFileDescriptorStore") == "2", "a socket for each slot is kept")
+    assert_queues_survive_a_kill(
+        shop, lambda: socket.create_connection(("127.0.0.1", shop.port), timeout=30))
     assert shop.show("NFileDescriptorStore") == "2"
+
+
+def test_so_are_those_of_a_unix_socket_in_the_runtime_directory(make_instance):
+    shop = make_instance()
+    shop.configure(bind="unix:/run/mgr/shop/http.sock")
+    shop.systemctl("start")
+    path = Path(f"/proc/{shop.system.init}/root/run/mgr/shop/http.sock")
+
+    def connect():
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(30)
+        connection.connect(str(path))
+        return connection
+
+    wait_for(lambda: shop.show("NFileDescriptorStore") == "1", "it is kept")
+    assert_queues_survive_a_kill(shop, connect)
+    with no_loss(Load(unix=path, rate=100)):
+        shop.systemctl("restart")
+    assert shop.show("NFileDescriptorStore") == "1"
+    shop.systemctl("stop")
+    assert not path.exists()
 
 
 def test_a_restart_refuses_no_connection_and_a_stop_empties_the_store(shop):
