@@ -37,15 +37,14 @@ target_link_libraries(mgr_uv PUBLIC ${uv_archive} Threads::Threads dl rt)
 # The linker meets libmgr_uv.a before anything refers to these copies.
 target_link_options(mgr_uv INTERFACE LINKER:--undefined=mgr_uv_environ)
 
-# llhttp: the package of Debian 13, else the C sources that Debian 12's node-llhttp installs.
-find_package(llhttp QUIET CONFIG)
-if(llhttp_FOUND)
+# llhttp: the archive of the package that Debian has since 13, else the C sources that Debian 12's
+# node-llhttp installs.
+find_library(LLHTTP_ARCHIVE libllhttp.a)
+if(LLHTTP_ARCHIVE)
+  find_path(LLHTTP_INCLUDE_DIR llhttp.h REQUIRED)
   add_library(mgr_llhttp INTERFACE)
-  if(TARGET llhttp::llhttp_static)
-    target_link_libraries(mgr_llhttp INTERFACE llhttp::llhttp_static)
-  else()
-    target_link_libraries(mgr_llhttp INTERFACE llhttp::llhttp)
-  endif()
+  target_include_directories(mgr_llhttp SYSTEM INTERFACE ${LLHTTP_INCLUDE_DIR})
+  target_link_libraries(mgr_llhttp INTERFACE ${LLHTTP_ARCHIVE})
 else()
   find_path(LLHTTP_SOURCE_DIR llhttp.c PATHS /usr/share/llhttp REQUIRED NO_DEFAULT_PATH)
   find_path(LLHTTP_INCLUDE_DIR llhttp.h PATHS /usr/share/include/llhttp REQUIRED NO_DEFAULT_PATH)

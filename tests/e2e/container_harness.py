@@ -142,7 +142,20 @@ def make_images():
 
 def build(context, *arguments, seconds=1500):
     return buildah("bud", "--isolation", "chroot", "--format", "docker", "--pull-never", *arguments,
-                   context, seconds=seconds)
+                   context, seconds=seconds, env=os.environ | {"TMPDIR": str(lend_compiler_cache())})
+
+
+def lend_compiler_cache():
+    """The Dockerfile's cache mount is this machine's ccache, so that what was compiled here with the same
+    compiler and flags is not compiled again. Returns the folder below which buildah has its mounts."""
+    folder = STORAGE / "tmp-of-buildah"
+    mount = folder / "buildah-cache" / "mgr-ccache"
+    mount.parent.mkdir(parents=True, exist_ok=True)
+    if shutil.which("ccache") and not mount.exists():
+        cache = Path(run(["ccache", "--get-config", "cache_dir"]).stdout.strip())
+        cache.mkdir(parents=True, exist_ok=True)
+        mount.symlink_to(cache)
+    return folder
 
 
 # ---- containers
