@@ -8,12 +8,15 @@ find_package(CLI11 REQUIRED)
 find_package(fmt REQUIRED)
 find_package(Threads REQUIRED)
 
-# fmt and spdlog, both header-only: the worker extension may depend on no shared library of theirs.
+# fmt and spdlog, both header-only: the worker extension may depend on no shared library of theirs. What
+# is built with sanitizers is never installed, and takes Debian's fmt: a quarter less to compile.
+add_library(mgr_fmt INTERFACE)
+target_link_libraries(mgr_fmt INTERFACE $<IF:$<BOOL:${MGR_SANITIZE}>,fmt::fmt,fmt::fmt-header-only>)
 find_path(SPDLOG_INCLUDE_DIR spdlog/spdlog.h REQUIRED)
 add_library(mgr_spdlog INTERFACE)
 target_include_directories(mgr_spdlog SYSTEM INTERFACE ${SPDLOG_INCLUDE_DIR})
 target_compile_definitions(mgr_spdlog INTERFACE SPDLOG_FMT_EXTERNAL)
-target_link_libraries(mgr_spdlog INTERFACE fmt::fmt-header-only)
+target_link_libraries(mgr_spdlog INTERFACE mgr_fmt)
 
 # libuv, linked statically everywhere, so that the worker extension never meets another copy.
 # Debian's archive is not built for shared objects: it reaches three data symbols of the C library by

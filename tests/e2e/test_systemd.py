@@ -11,7 +11,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from mgr_harness import APPS, Load, no_loss, read_response, wait_for
+from mgr_harness import APPS, ROOT, Load, no_loss, read_response, wait_for
 from systemd_harness import Booted, Instance
 
 ECHO = (APPS / "echo.py").read_text()
@@ -242,6 +242,24 @@ def test_a_reload_that_nobody_told_systemd_of_is_shown_by_it(shop):
     wait_for(lambda: shop.show("ActiveState") == "reloading", "reloading")
     assert reload.wait(timeout=60) == 0
     wait_for(lambda: shop.show("ActiveState") == "active", "active")
+
+
+def test_the_drop_in_reloads_by_signal_and_notification(make_instance):
+    shop = make_instance()
+    version = int(shop.system.run("systemctl", "--version").stdout.split()[1])
+    if version < 253:
+        pytest.skip(f"systemd {version} does not know Type=notify-reload")
+    shop.drop_in((ROOT / "deploy/systemd/notify-reload.conf").read_text())
+    shop.systemctl("start")
+    assert shop.show("Type") == "notify-reload"
+    with no_loss(Load(connect=shop.address, rate=200)):
+        shop.systemctl("reload")
+        assert shop.status()["generation"] == 2
+        assert shop.show("StatusText") == "2 workers, generation 2"
+        shop.deploy_text("import nothing_of_this_name\n" + ECHO)
+        shop.systemctl("reload")  # its end, not its success, is what systemd is told
+        assert shop.show("ActiveState") == "active"
+        assert "generation 2; last reload rolled back: import: " in shop.show("StatusText")
 
 
 def test_scale_to_12_by_root_under_load(shop):
