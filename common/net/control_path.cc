@@ -70,7 +70,8 @@ std::vector<std::string> subdirectories(const std::string& directory) {
   std::vector<std::string> found;
   for (std::filesystem::directory_iterator entry(directory, error), end; !error && entry != end;
        entry.increment(error)) {
-    if (entry->is_directory(error)) found.push_back(entry->path().string());
+    std::error_code unknown;  // a link that leads nowhere, or where this user may not look
+    if (entry->is_directory(unknown)) found.push_back(entry->path().string());
   }
   std::sort(found.begin(), found.end());
   return found;

@@ -143,6 +143,17 @@ def test_root_finds_the_service_by_its_name_and_by_its_file(shop):
     assert stranger.returncode == 1 and "Permission denied" in stranger.stderr
 
 
+def test_a_unix_socket_in_the_runtime_directory_is_reached_by_others_and_bound_anew(make_instance):
+    shop = make_instance()
+    shop.configure(bind="unix:/run/mgr/shop/http.sock", socket_mode="0666")
+    shop.systemctl("start")
+    for _ in range(2):
+        said = shop.system.run("setpriv", "--reuid=65534", "--clear-groups", "curl", "-sS",
+                               "--unix-socket", "/run/mgr/shop/http.sock", "http://x/x")
+        assert said.stdout == "echo /x"
+        shop.systemctl("restart")
+
+
 def test_a_start_may_take_longer_than_the_unit_says_where_the_settings_allow_it(make_instance):
     shop = make_instance()
     shop.drop_in("[Service]\nTimeoutStartSec=1\n")
@@ -409,9 +420,10 @@ def test_connections_in_the_queues_are_served_after_the_supervisor_was_killed(sh
     assert shop.show("NFileDescriptorStore") == "2"
 
 
-def test_so_are_those_of_a_unix_socket_in_the_runtime_directory(make_instance):
+def test_so_are_those_of_a_unix_socket_in_a_runtime_directory_that_stays(make_instance):
     shop = make_instance()
     shop.configure(bind="unix:/run/mgr/shop/http.sock")
+    shop.drop_in("[Service]\nDynamicUser=no\nUser=www-data\nRuntimeDirectoryPreserve=restart\n")
     shop.systemctl("start")
     path = Path(f"/proc/{shop.system.init}/root/run/mgr/shop/http.sock")
 

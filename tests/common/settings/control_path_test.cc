@@ -111,6 +111,10 @@ TEST_F(ControlPath, finds_the_directories_of_services_below_the_run_directory) {
   directory_.write("run/root-s.sock", "");
   directory_.write("run/shop/shop.sock", "");
   directory_.write("run/blog/blog.sock", "");
+  for (const std::string name : {"run/a", "run/m", "run/z"}) {  // links to themselves
+    const std::string path = directory_.path() + "/" + name;
+    ASSERT_EQ(::symlink(path.c_str(), path.c_str()), 0);
+  }
   environment_.runtime_directory = directory_.path() + "/run/shop";
   std::vector<std::string> addresses;
   for (const auto& found : find_control_sockets(environment_, directory_.path() + "/missing"))
