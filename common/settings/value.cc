@@ -102,7 +102,7 @@ Result<milliseconds> parse_duration(std::string_view text) {
   const auto [number, unit] = split_unit(text);
   const std::optional<double> value = parse_decimal(number);
   const std::optional<std::int64_t> factor = time_factor(unit);
-  if (!value || !factor) return Error(in_quotes(text) + " is no duration");
+  if (!value || !factor) return Error(in_quotes(text) + " is no duration (such as 500ms, 30s, 5m, 2h)");
   const double exact = *value * static_cast<double>(*factor);
   if (exact > 1e15) return Error(in_quotes(text) + " is out of range");
   const milliseconds result(std::llround(exact));
@@ -115,7 +115,7 @@ Result<std::int64_t> parse_size(std::string_view text) {
   const auto [number, unit] = split_unit(text);
   const Result<std::int64_t> value = parse_integer(number);
   const std::optional<std::int64_t> factor = size_factor(unit);
-  if (!value || !factor) return Error(in_quotes(text) + " is no size");
+  if (!value || !factor) return Error(in_quotes(text) + " is no size (such as 8190, 64k, 16m, 1g)");
   std::int64_t bytes = 0;
   if (__builtin_mul_overflow(*value, *factor, &bytes))
     return Error(in_quotes(text) + " is out of range");

@@ -121,7 +121,7 @@ std::string Lifecycle::last_exits() const {
   std::string last;
   for (const auto& slot : slots_) {
     if (slot.index < target_ && !slot.last_exit.empty())
-      last = fmt::format("; worker {} last ended with {}", slot.index, slot.last_exit);
+      last = fmt::format("; last end of worker {}: {}", slot.index, slot.last_exit);
   }
   return last;
 }

@@ -93,7 +93,11 @@ int run_supervisor(SettingsLoader loader, LoadedSettings loaded, const Program& 
     return not_started(opened.error());
   }
   if (auto bound = supervisor.bind(workers); !bound) return not_started(bound.error());
-  return supervisor.run(workers, Supervisor::Until::told);
+  const int status = supervisor.run(workers, Supervisor::Until::told);
+  if (!settings.log_file.empty() && !supervisor.start_failure().empty()) {
+    (void)fail_without_log(Error(supervisor.start_failure() + ", see " + settings.log_file));
+  }
+  return status;
 }
 
 int check_application(const Settings& given) {

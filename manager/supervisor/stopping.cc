@@ -131,7 +131,7 @@ void Lifecycle::finish_if_empty() {
   if (last_words_.empty()) {
     log_.info("stopped");
   } else {
-    log_.error("{}", std::exchange(last_words_, {}));
+    log_.error("{}", last_words_);
   }
   world_.leave(exit_status_);
 }

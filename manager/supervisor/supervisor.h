@@ -71,6 +71,8 @@ class Supervisor {
   // Until it was told to stop (or, for `mgr check`, until the first worker is ready).
   // Returns the exit status.
   int run(int workers, Until until);
+  // After run(): why the first start failed, as the log's last line says it; else empty.
+  const std::string& start_failure() const { return lifecycle_.last_words(); }
   // The same after restore(): `began` is called first of all in the loop, and then lets go_on()
   // follow.
   int run_on(std::function<void()> began);

@@ -106,7 +106,7 @@ def test_one_slot_in_a_crash_loop_means_degraded_and_the_other_serves_on(make_mg
     worker = mgr.status_now()["workers"][1]
     assert worker["state"] == "backoff" and 0 < worker["retry_s"] <= 3
     assert "backoff" in mgr.must("status") and "exit status 7; next in" in mgr.must("status")
-    assert "ready, degraded: 1 of 2 workers are in a crash loop; worker 1 last ended with exit status 7" in \
+    assert "ready, degraded: 1 of 2 workers are in a crash loop; last end of worker 1: exit status 7" in \
         mgr.must("ready")
     status, text, _ = mgr.api("GET", "/readyz")
     assert status == 200 and "degraded" in text

@@ -354,4 +354,4 @@ def test_an_idle_tree_of_eight_workers_wakes_at_most_20_times_a_second(make_hang
 def test_a_negative_one_is_refused(make_mgr):
     mgr = make_mgr(workers=1, timeout="-1s").launch()
     assert mgr.wait_exit() == 78
-    assert "--timeout: '-1s' is no duration; allowed: 0s to 24h" in mgr.log
+    assert "--timeout: '-1s' is no duration (such as 500ms, 30s, 5m, 2h); allowed: 0s to 24h" in mgr.log

@@ -62,6 +62,17 @@ def test_what_keeps_it_from_starting_is_on_standard_error_where_the_log_is_a_fil
     assert "cannot start: pidfile: " in log.read_text()
 
 
+def test_so_is_why_the_application_does_not_start(make_mgr, tmp_path):
+    log = tmp_path / "mgr.log"
+    mgr = make_mgr(workers=1, log_file=log)
+    mgr.deploy_text("import nothing_of_this_name")
+    mgr.launch()
+    assert mgr.wait_exit() == 4
+    assert mgr.log.startswith("mgr: cannot start: import: cannot import 'main': ModuleNotFoundError: ")
+    assert mgr.log.endswith(f"with exit status 4, see {log}\n") and mgr.log.count("\n") == 1, mgr.log
+    assert "Traceback (most recent call last)" in log.read_text()
+
+
 def test_a_pidfile_that_was_left_behind_is_replaced(make_mgr, tmp_path):
     pidfile = tmp_path / "mgr.pid"
     first = make_mgr("echo", workers=1, pidfile=pidfile).start()

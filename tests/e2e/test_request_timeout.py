@@ -247,4 +247,4 @@ def test_a_wsgi_application_on_the_loops_own_thread_answers_late_all_the_same(ma
 def test_a_negative_one_is_refused(make_mgr):
     mgr = make_mgr(workers=1, request_timeout="-1s").launch()
     assert mgr.wait_exit() == 78
-    assert "--request-timeout: '-1s' is no duration; allowed: 0s to 24h" in mgr.log
+    assert "--request-timeout: '-1s' is no duration (such as 500ms, 30s, 5m, 2h); allowed: 0s to 24h" in mgr.log

@@ -139,7 +139,7 @@ TEST_F(LifecycleTest, PausesForAWorkerThatIsKilledFromOutsideWithoutEnd) {
   EXPECT_TRUE(world_->forks.empty());
   EXPECT_TRUE(life_->degraded());
   EXPECT_EQ(life_->not_ready_reason(), "") << "the other one serves on";
-  EXPECT_NE(life_->ready_text().find("1 of 2 workers are in a crash loop; worker 1 last ended"),
+  EXPECT_NE(life_->ready_text().find("1 of 2 workers are in a crash loop; last end of worker 1: "),
             std::string::npos)
       << life_->ready_text();
   pass(Millis(1000));

@@ -335,6 +335,7 @@ TEST_F(SavedPartsTest, a_descriptor_that_does_not_listen_is_no_listener) {
          {"left_at", 0},
          {"stored_as", ""},
          {"group", 0},
+         {"stored", false},
          {"sockets", {{{"id", 1}, {"slot", 0}, {"fd", writer.keep(null_.get())}}}}}}}};
   StateReader reader = read_back(writer);
   Listeners after({}, log_);
