@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "common/net/tcp_socket.h"
 #include "common/net/unix_diag.h"
@@ -19,9 +20,6 @@ namespace {
 // How long an address that leaves is still accepted on: handshakes that have begun, whose packets
 // may be sent again after a second, shall come to their end.
 constexpr std::chrono::milliseconds kLeaving{3000};
-// The same where another takes its clients over: those whose SYN was dropped come again after a
-// second, and shall find the new one.
-constexpr std::chrono::milliseconds kLeavingBeside{900};
 // Even if its queue is not empty.
 constexpr std::chrono::milliseconds kLongestLeaving{30'000};
 
@@ -385,18 +383,47 @@ void Listeners::commit(std::chrono::milliseconds now) {
       store(address);
       log_.info("listening on {}", address.text);
     } else if (address.state == AddressState::leaving && address.keep) {
-      address.state = AddressState::open;
-      for (const auto& socket : address.sockets) allow_handshakes(socket.fd.get());
-      if (!address.shared) steer(address, active_);
+      come_back(address);
       store(address);
       log_.info("listening on {} again", address.text);
     }
   }
   std::erase_if(addresses_, [](const Address& address) { return address.sockets.empty(); });
   for (auto& address : addresses_) {
-    if (address.state == AddressState::open && !address.keep) leave(address, now);
+    const Address* other = address.keep ? nullptr : including(address);
+    if (address.state == AddressState::leaving && other) come_back(address);
+    if (address.state != AddressState::open) continue;
+    const bool before = std::exchange(address.included, other != nullptr);
+    if (!address.keep && !other) {
+      leave(address, now);
+    } else if (!before && other) {
+      log_.info("{} stays open: {} includes it", address.text, other->text);
+      forget(address);
+    } else if (before && !other) {
+      log_.info("listening on {}", address.text);
+      store(address);
+    }
   }
   refresh();
+}
+
+void Listeners::come_back(Address& address) {
+  address.state = AddressState::open;
+  for (const auto& socket : address.sockets) allow_handshakes(socket.fd.get());
+  if (!address.shared) steer(address, active_);
+}
+
+// The address that `bind` names and by which the clients of this one are meant too.
+const Listeners::Address* Listeners::including(const Address& address) const {
+  if (address.family == AF_UNIX || address.inherited) return nullptr;
+  const int port = port_of(address.sockets.front().fd.get());
+  const auto found =
+      std::find_if(addresses_.begin(), addresses_.end(), [&](const Address& other) {
+        return other.state == AddressState::open && other.keep &&
+               other.family == address.family && is_any_host(other.text) &&
+               port_of(other.sockets.front().fd.get()) == port;
+      });
+  return found == addresses_.end() ? nullptr : &*found;
 }
 
 void Listeners::leave(Address& address, std::chrono::milliseconds now) {
@@ -407,11 +434,6 @@ void Listeners::leave(Address& address, std::chrono::milliseconds now) {
   if (!address.unix_path.empty()) ::unlink(address.unix_path.c_str());
   address.unix_path.clear();
   if (address.family == AF_UNIX || address.inherited) return;
-  const int port = port_of(address.sockets.front().fd.get());
-  address.beside = std::any_of(addresses_.begin(), addresses_.end(), [&](const Address& other) {
-    return other.state == AddressState::open && port_of(other.sockets.front().fd.get()) == port &&
-           (is_any_host(other.text) || is_any_host(address.text));
-  });
   for (const auto& socket : address.sockets) drop_handshakes(socket.fd.get());
 }
 
@@ -422,7 +444,7 @@ bool Listeners::leaving() const {
 
 bool Listeners::may_close(const Address& address, std::chrono::milliseconds now) const {
   const auto since = now - address.left_at;
-  if (address.keep || since < (address.beside ? kLeavingBeside : kLeaving)) return false;
+  if (address.keep || since < kLeaving) return false;
   if (since >= kLongestLeaving) return true;
   return std::all_of(address.sockets.begin(), address.sockets.end(), [&](const Socket& socket) {
     return queue_length(socket.fd.get(), address.family) <= 0;
@@ -519,15 +541,25 @@ int Listeners::queued_on(SocketId id) const {
   return address && listening_ ? queue_length(find(id)->fd.get(), address->family) : -1;
 }
 
+int Listeners::waiting_on(const Address& address) const {
+  int queued = 0;
+  for (const auto& socket : address.sockets) {
+    const int length = listening_ ? queue_length(socket.fd.get(), address.family) : 0;
+    if (length < 0) return -1;
+    queued += length;
+  }
+  return queued;
+}
+
 std::vector<Listeners::State> Listeners::states() const {
   std::vector<State> states;
   for (const auto& address : addresses_) {
-    if (address.state != AddressState::open) continue;
-    int queued = 0;
-    for (const auto& socket : address.sockets) {
-      const int length = listening_ ? queue_length(socket.fd.get(), address.family) : 0;
-      queued = length < 0 ? -1 : queued + length;
-      if (queued < 0) break;
+    if (address.state != AddressState::open || address.included) continue;
+    int queued = waiting_on(address);
+    for (const auto& other : addresses_) {
+      if (!other.included || including(other) != &address || queued < 0) continue;
+      const int more = waiting_on(other);
+      queued = more < 0 ? -1 : queued + more;
     }
     states.push_back({address.text, address.shared ? "shared" : "random", queued});
   }

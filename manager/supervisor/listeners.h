@@ -31,7 +31,8 @@ class StateWriter;
 // lets them listen and the old ones leave, or abandon() closes the new ones. An address that leaves
 // lets no new handshake begin (a filter drops SYN; a Unix path is gone), while workers accept what
 // has begun; close_left() closes it when its time is over and its queue is empty, so that no
-// connection is reset.
+// connection is reset. One that another includes (127.0.0.1:80 in 0.0.0.0:80) has no need to leave,
+// and stays as long as the other does: the kernel prefers it, and its clients notice nothing.
 class Listeners {
  public:
   struct Options {
@@ -117,7 +118,7 @@ class Listeners {
     int family = 0;
     bool shared = false;
     bool inherited = false;         // somebody else has the same socket
-    bool beside = false;            // leaves its clients to another that is open
+    bool included = false;          // `bind` does not name it, but one that includes it
     std::vector<Socket> sockets{};  // by slot; one when shared
     AddressState state = AddressState::open;
     bool keep = true;  // among those that commit() is to keep
@@ -150,6 +151,9 @@ class Listeners {
   void share(Address& address);
   void leave(Address& address, std::chrono::milliseconds now);
   void close(Address& address);
+  void come_back(Address& address);
+  const Address* including(const Address& address) const;
+  int waiting_on(const Address& address) const;  // -1: unknown
   bool may_close(const Address& address, std::chrono::milliseconds now) const;
   const Address* address_of(SocketId id) const;
   const Socket* find(SocketId id) const;

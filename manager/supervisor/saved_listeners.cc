@@ -35,7 +35,7 @@ json Listeners::save(StateWriter& writer) const {
                          {"shared", address.shared},
                          {"wanted", address.wanted},
                          {"inherited", address.inherited},
-                         {"beside", address.beside},
+                         {"included", address.included},
                          {"leaving", address.state == AddressState::leaving},
                          {"left_at", address.left_at.count()},
                          {"stored_as", address.stored_as},
@@ -63,7 +63,7 @@ Result<void> Listeners::restore(const json& saved, const StateReader& reader) {
       address.shared = one.at("shared").get<bool>();
       address.wanted = one.at("wanted").get<std::string>();
       address.inherited = one.at("inherited").get<bool>();
-      address.beside = one.at("beside").get<bool>();
+      address.included = one.at("included").get<bool>();
       const bool leaving = one.at("leaving").get<bool>();
       address.state = leaving ? AddressState::leaving : AddressState::open;
       address.keep = !leaving;

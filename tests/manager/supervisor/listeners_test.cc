@@ -336,7 +336,7 @@ TEST_F(ListenersTest, AnAddressThatComesBackWhileItLeavesTakesConnectionsAgain) 
   EXPECT_TRUE(connect_to(port));
 }
 
-TEST_F(ListenersTest, AWiderAddressIsOpenBeforeTheNarrowOneCloses) {
+TEST_F(ListenersTest, AWiderAddressIncludesTheNarrowOneWhichStays) {
   Listeners listeners({}, log_);
   const int port = port_of_free();
   const std::string narrow = "127.0.0.1:" + std::to_string(port);
@@ -345,14 +345,47 @@ TEST_F(ListenersTest, AWiderAddressIsOpenBeforeTheNarrowOneCloses) {
   ASSERT_TRUE(listeners.start());
   ASSERT_TRUE(listeners.prepare({address(wide)}));
   listeners.commit(Time(0));
-  EXPECT_TRUE(listeners.close_left(Time(800)));
-  EXPECT_FALSE(listeners.close_left(Time(900)));
+  EXPECT_FALSE(listeners.close_left(Time(60'000))) << "nothing leaves";
   EXPECT_TRUE(connect_to(port));
+  ASSERT_EQ(listeners.states().size(), 1u);
   EXPECT_EQ(listeners.states().front().address, wide);
+  EXPECT_EQ(listeners.states().front().queued, 1);
   const auto same = listeners.prepare({address(wide), address(":" + std::to_string(port))});
   ASSERT_FALSE(same);
   EXPECT_EQ(same.error().message(),
             "bind :" + std::to_string(port) + ": " + wide + " is open already, for '" + wide + "'");
+  ASSERT_TRUE(listeners.prepare({address(narrow)}));
+  listeners.commit(Time(60'000));
+  ASSERT_EQ(listeners.states().size(), 1u);
+  EXPECT_EQ(listeners.states().front().address, narrow);
+  EXPECT_EQ(listeners.states().front().queued, 1) << "what waited waits still";
+  EXPECT_TRUE(listeners.close_left(Time(62'900)));
+  EXPECT_FALSE(listeners.close_left(Time(63'000)));
+  EXPECT_TRUE(connect_to(port));
+}
+
+TEST_F(ListenersTest, AnIncludedAddressLeavesWithTheOneThatIncludesIt) {
+  Listeners listeners({}, log_);
+  const int port = port_of_free();
+  const auto wide = address("0.0.0.0:" + std::to_string(port));
+  const auto other = address("127.0.0.1:" + std::to_string(port_of_free()));
+  ASSERT_TRUE(open(listeners, "127.0.0.1:" + std::to_string(port), 2));
+  ASSERT_TRUE(listeners.start());
+  ASSERT_TRUE(listeners.prepare({wide}));
+  listeners.commit(Time(0));
+  ASSERT_TRUE(listeners.prepare({other}));
+  listeners.commit(Time(0));
+  EXPECT_TRUE(listeners.close_left(Time(2900)));
+  ASSERT_TRUE(listeners.prepare({wide, other}));
+  listeners.commit(Time(2900));
+  EXPECT_FALSE(listeners.close_left(Time(60'000))) << "both have come back";
+  EXPECT_TRUE(connect_to(port));
+  ASSERT_TRUE(listeners.prepare({other}));
+  listeners.commit(Time(60'000));
+  EXPECT_TRUE(listeners.close_left(Time(62'900)));
+  listeners.close_left(Time(90'000));
+  EXPECT_FALSE(listeners.leaving());
+  EXPECT_FALSE(connect_to(port));
 }
 
 TEST_F(ListenersTest, SharedIsOneSocketForAllWorkers) {

@@ -330,7 +330,7 @@ TEST_F(SavedPartsTest, a_descriptor_that_does_not_listen_is_no_listener) {
          {"shared", false},
          {"wanted", "127.0.0.1:1"},
          {"inherited", false},
-         {"beside", false},
+         {"included", false},
          {"leaving", false},
          {"left_at", 0},
          {"stored_as", ""},
