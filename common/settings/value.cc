@@ -102,7 +102,8 @@ Result<milliseconds> parse_duration(std::string_view text) {
   const auto [number, unit] = split_unit(text);
   const std::optional<double> value = parse_decimal(number);
   const std::optional<std::int64_t> factor = time_factor(unit);
-  if (!value || !factor) return Error(in_quotes(text) + " is no duration (such as 500ms, 30s, 5m, 2h)");
+  if (!value || !factor)
+    return Error(in_quotes(text) + " is no duration (such as 500ms, 30s, 5m, 2h)");
   const double exact = *value * static_cast<double>(*factor);
   if (exact > 1e15) return Error(in_quotes(text) + " is out of range");
   const milliseconds result(std::llround(exact));

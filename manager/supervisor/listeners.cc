@@ -417,12 +417,10 @@ void Listeners::come_back(Address& address) {
 const Listeners::Address* Listeners::including(const Address& address) const {
   if (address.family == AF_UNIX || address.inherited) return nullptr;
   const int port = port_of(address.sockets.front().fd.get());
-  const auto found =
-      std::find_if(addresses_.begin(), addresses_.end(), [&](const Address& other) {
-        return other.state == AddressState::open && other.keep &&
-               other.family == address.family && is_any_host(other.text) &&
-               port_of(other.sockets.front().fd.get()) == port;
-      });
+  const auto found = std::find_if(addresses_.begin(), addresses_.end(), [&](const Address& other) {
+    return other.state == AddressState::open && other.keep && other.family == address.family &&
+           is_any_host(other.text) && port_of(other.sockets.front().fd.get()) == port;
+  });
   return found == addresses_.end() ? nullptr : &*found;
 }
 

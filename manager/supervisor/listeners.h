@@ -39,7 +39,7 @@ class Listeners {
     int backlog = 2048;
     int socket_mode = 0660;
     std::string socket_group{};  // a name or a number; empty: unchanged
-    bool share = false;        // one socket for all workers, for TCP too
+    bool share = false;          // one socket for all workers, for TCP too
   };
 
   Listeners(Options options, Log& log) : options_(std::move(options)), log_(log) {}
@@ -48,8 +48,8 @@ class Listeners {
   Listeners(const Listeners&) = delete;
 
   // Where copies of the sockets are kept beyond the end of this process, by name. A name that is
-  // kept twice is the same socket. keep() is false where there is no room; the path of a Unix socket
-  // that is kept stays when this object ends.
+  // kept twice is the same socket. keep() is false where there is no room; the path of a Unix
+  // socket that is kept stays when this object ends.
   struct Store {
     std::function<bool(const std::string& name, int fd)> keep;
     std::function<void(const std::string& name)> forget;

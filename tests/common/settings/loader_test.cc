@@ -76,8 +76,10 @@ TEST_F(Loader, an_invalid_value_counts_even_where_it_is_overridden) {
 
 TEST_F(Loader, errors_name_where_the_value_stands) {
   const std::string path = file("\nkeep_alive: soon\n");
-  EXPECT_EQ(problem(path), path + ":2: keep_alive: 'soon' is no duration (such as 500ms, 30s, 5m, 2h); "
-                                  "allowed: 1ms to 24h");
+  EXPECT_EQ(problem(path),
+            path +
+                ":2: keep_alive: 'soon' is no duration (such as 500ms, 30s, 5m, 2h); "
+                "allowed: 1ms to 24h");
   environment_["MGR_WORKERS"] = "many";
   EXPECT_EQ(problem(), "MGR_WORKERS: 'many' is no whole number; allowed: auto or 1 to 512");
   environment_.clear();

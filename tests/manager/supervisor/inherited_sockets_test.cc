@@ -71,12 +71,11 @@ class StoredListenersTest : public testing::Test {
 
   std::unique_ptr<Listeners> opened(const std::string& bind, int slots) {
     auto listeners = std::make_unique<Listeners>(options_, log_);
-    listeners->set_store(
-        {[this](const std::string& name, int fd) {
-           if (room_) kept_[name] = UniqueFd(::dup(fd));
-           return room_;
-         },
-         [this](const std::string& name) { forgotten_.push_back(name); }});
+    listeners->set_store({[this](const std::string& name, int fd) {
+                            if (room_) kept_[name] = UniqueFd(::dup(fd));
+                            return room_;
+                          },
+                          [this](const std::string& name) { forgotten_.push_back(name); }});
     std::vector<InheritedSockets::Socket> stored;
     for (auto& [name, fd] : kept_) stored.push_back({name, UniqueFd(::dup(fd.get()))});
     std::reverse(stored.begin(), stored.end());
