@@ -20,7 +20,7 @@ async def lifespan(app):
     # In the lifespan, because a session belongs to the loop that runs it, and its connections are
     # kept alive from one request to the next.
     timeout = aiohttp.ClientTimeout(total=float(os.environ.get("UPSTREAM_TIMEOUT", "10")))
-    # A server that compresses holds small pieces back, and relay() passes on each as it comes.
+    # A server that compresses holds small pieces back, and Relay passes on each as it comes.
     headers = {"Accept-Encoding": "identity"}
     async with aiohttp.ClientSession(UPSTREAM, timeout=timeout, headers=headers) as session:
         yield {"session": session}
@@ -44,16 +44,24 @@ async def fetch_all(request):
     return JSONResponse({"sizes": sizes})
 
 
+class Relay(StreamingResponse):
+    """Another server's answer, piece by piece as it comes.
+
+    It closes that answer itself. A generator that is left suspended, as it is when the client has
+    gone and the piece can't be sent, runs its `finally` only when it is collected as garbage.
+    """
+
+    def __init__(self, answer):
+        super().__init__(answer.content.iter_any(), answer.status, media_type=answer.content_type)
+        self.answer = answer
+
+    async def __call__(self, scope, receive, send):
+        async with self.answer:
+            await super().__call__(scope, receive, send)
+
+
 async def relay(request):
-    """The other server's answer, piece by piece as it comes."""
-    answer = await request.state.session.get(f"/{request.path_params['path']}")
-
-    async def pieces():
-        async with answer:
-            async for piece in answer.content.iter_any():
-                yield piece
-
-    return StreamingResponse(pieces(), answer.status, media_type=answer.content_type)
+    return Relay(await request.state.session.get(f"/{request.path_params['path']}"))
 
 
 async def forward(request):
