@@ -4,6 +4,7 @@
 #include <fmt/core.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/un.h>
 
 #include <cerrno>
@@ -55,6 +56,7 @@ Result<UniqueFd> bind_one(const Host& host, int port, Only6 only_v6, Beside besi
   UniqueFd fd(::socket(host.family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!fd) return Error::from_errno("socket");
   switch_on(fd.get(), SOL_SOCKET, SO_REUSEADDR);
+  switch_on(fd.get(), IPPROTO_TCP, TCP_NODELAY);
   if (only_v6 == Only6::yes) switch_on(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY);
   const auto address = look_up(host.numeric, std::to_string(port).c_str(), host.family,
                                AI_NUMERICHOST | AI_NUMERICSERV);

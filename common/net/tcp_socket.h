@@ -12,11 +12,11 @@
 namespace mgr::net {
 
 // Stream sockets bound to `wanted` (Kind::tcp), not listening: one, or two for an empty host, IPv6
-// first and on the same port. Non-blocking, close-on-exec, SO_REUSEADDR, and without SO_REUSEPORT,
-// so that another program that binds the port gets EADDRINUSE instead of a share of the
-// connections. `beside`: a port that is in use is taken all the same, by SO_REUSEPORT, for a caller
-// who has a socket of an overlapping address there. A host's name is looked up, which may wait.
-// Errors say why, without the address.
+// first and on the same port. Non-blocking, close-on-exec, SO_REUSEADDR, TCP_NODELAY (which
+// connections inherit), and without SO_REUSEPORT, so that another program that binds the port gets
+// EADDRINUSE instead of a share of the connections. `beside`: a port that is in use is taken all
+// the same, by SO_REUSEPORT, for a caller who has a socket of an overlapping address there. A
+// host's name is looked up, which may wait. Errors say why, without the address.
 enum class Beside { no, yes };
 Result<std::vector<UniqueFd>> bind_tcp(const BindAddress& wanted, Beside beside = Beside::no);
 

@@ -15,7 +15,8 @@ constexpr Refusal kBodyTooLarge{413, "request body too large"};
 Http1Connection::Http1Connection(Context& context, UniqueFd fd, PeerRef peer)
     : context_(context),
       peer_(std::move(peer)),
-      socket_(context.loop, std::move(fd), *this),
+      socket_(context.loop, std::move(fd),
+              peer_->client.is_unix ? Socket::Kind::local : Socket::Kind::tcp, *this),
       parser_(context.limits) {
   context_.deadlines.arm(reading_, DeadlineKind::header);
 }
@@ -341,7 +342,11 @@ void Http1Connection::response_done(bool keep_alive) {
   Http1Exchange& done = *std::exchange(exchange_, nullptr);
   const auto now = Deadlines::Clock::now();
   record_request(done, now);
-  if (!keep_alive) return finish();
+  if (!keep_alive) {
+    // A client that has asked for the end sends no more (RFC 9112 9.6): no need to linger.
+    if (!done.head().keep_alive && body_.complete() && pending_.empty()) eof_ = true;
+    return finish();
+  }
   if (body_.complete()) {
     next_request(now);
   } else if (continue_awaited_ || body_.remaining() > kMostDrained) {
@@ -438,7 +443,8 @@ void Http1Connection::finish() {
   if (socket_.unsent() == 0) to_linger();
 }
 
-// A close with unread input would send RST, which can destroy the response on its way.
+// A close before input that is still to come would send RST, which can destroy the response on its
+// way.
 void Http1Connection::to_linger() {
   if (eof_) return close();
   socket_.finish_output();

@@ -22,6 +22,7 @@ namespace mgr::server {
 //                                      ├───────────────────────┴──────┘
 //                                      ↓
 //                                  finishing ──all sent, FIN──→ linger ──EOF or 1 s──→ closed
+//                                      └──all sent, no more input to come──→ closed
 //   Every state goes to `closed` when the peer is lost.
 class Http1Connection final : private SocketOwner, private DeadlineOwner {
  public:
@@ -109,7 +110,7 @@ class Http1Connection final : private SocketOwner, private DeadlineOwner {
   std::uint64_t body_received_ = 0;
   bool continue_awaited_ = false;  // the client waits for `100 Continue`
   bool empty_line_begun_ = false;  // a CR has come where a request may begin
-  bool eof_ = false;
+  bool eof_ = false;  // the client has ended its output, or has said that no more comes
   bool processing_ = false;
 };
 

@@ -1,5 +1,7 @@
 #include "common/server/listener.h"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/epoll.h>
 
 #include <algorithm>
@@ -7,12 +9,21 @@
 #include <cstring>
 #include <utility>
 
+#include "common/server/address.h"
+
 namespace mgr::server {
 namespace {
 
 constexpr int kAtOnce = 4;
 constexpr std::chrono::milliseconds kFirstPause{100};
 constexpr std::chrono::milliseconds kLongestPause{1000};
+
+bool is_wildcard(const sockaddr_storage& address) {
+  if (address.ss_family == AF_INET) {
+    return reinterpret_cast<const sockaddr_in&>(address).sin_addr.s_addr == htonl(INADDR_ANY);
+  }
+  return IN6_IS_ADDR_UNSPECIFIED(&reinterpret_cast<const sockaddr_in6&>(address).sin6_addr);
+}
 
 }  // namespace
 
@@ -29,11 +40,30 @@ Listener::Listener(EventLoop& loop, const Log& log, UniqueFd fd, std::string add
         watch();
         accept_some();
       }) {
+  look_at_address();
   watch();
 }
 
 Listener::~Listener() {
   unwatch();
+}
+
+void Listener::look_at_address() {
+  sockaddr_storage own{};
+  socklen_t length = sizeof own;
+  if (::getsockname(fd_.get(), reinterpret_cast<sockaddr*>(&own), &length) != 0) return;
+  if (own.ss_family == AF_UNIX) {
+    const std::string_view path(address_);
+    server_.emplace();
+    server_->is_unix = true;
+    server_->host = path.substr(path.starts_with("unix:") ? 5 : 0);
+    return;
+  }
+  if (!is_wildcard(own)) server_ = to_endpoint(own, length);
+  int on = 0;
+  socklen_t size = sizeof on;
+  ::getsockopt(fd_.get(), IPPROTO_TCP, TCP_NODELAY, &on, &size);
+  gives_nodelay_ = on != 0;
 }
 
 void Listener::watch() {
@@ -115,19 +145,20 @@ void Listener::resume() {
 }
 
 void Listener::accept_some() {
-  // A shared queue is left to the others after one.
-  const int most = shared() ? 1 : kAtOnce;
-  for (int i = 0; i < most && !paused_; ++i) {
+  for (int i = 0; i < most_ && !paused_; ++i) {
     switch (accept_one()) {
       case Outcome::accepted:
       case Outcome::failed_one:
         break;
       case Outcome::none:
+        most_ = 1;
         return;
       case Outcome::exhausted:
         return sleep(errno);
     }
   }
+  // A shared queue is left to the others after one.
+  if (!shared()) most_ = std::min(2 * most_, kAtOnce);
   if (exclusive_ && watcher_) CHECK(reregister());
 }
 

@@ -21,7 +21,8 @@ struct Accepted {
 };
 
 // Accepts from one listening socket, few at a time, so that a worker that dies takes little with
-// it. When descriptors run out it sleeps, longer each time, and says so once.
+// it: one, and more only while more are found. When descriptors run out it sleeps, longer each
+// time, and says so once.
 //
 // A socket that other processes watch too is registered with EPOLLEXCLUSIVE and moves to the tail
 // of its wait queue after each accept (EPOLL_CTL_DEL and ADD), which wakes one process a connection
@@ -38,7 +39,10 @@ class Listener {
   ~Listener();
   Listener(const Listener&) = delete;
 
-  const std::string& address() const { return address_; }
+  // Where its connections come to, as it is bound; none where each has to say it (a wildcard).
+  const std::optional<Endpoint>& server() const { return server_; }
+  // Its connections have TCP_NODELAY from it, or need none.
+  bool gives_nodelay() const { return gives_nodelay_; }
   bool shared() const { return sharing_ == Server::Sharing::shared; }
   // One round of accept.
   void accept_some();
@@ -52,6 +56,7 @@ class Listener {
  private:
   enum class Outcome { accepted, failed_one, none, exhausted };
 
+  void look_at_address();
   void watch();
   void unwatch();
   void become_exclusive();
@@ -63,6 +68,8 @@ class Listener {
   const Log& log_;
   UniqueFd fd_;
   std::string address_;
+  std::optional<Endpoint> server_;
+  bool gives_nodelay_ = true;
   Server::Sharing sharing_;
   OnAccept on_accept_;
   std::optional<FdWatcher> watcher_;
@@ -70,6 +77,7 @@ class Listener {
   std::optional<TurnWatcher> turn_;
   Timer soon_;
   bool exclusive_ = false;
+  int most_ = 1;  // in the next round
   bool paused_ = false;
   Timer awake_;
   std::chrono::milliseconds pause_{0};  // 0: not out of descriptors

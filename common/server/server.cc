@@ -69,7 +69,7 @@ struct Server::Impl {
 void Server::Impl::accept(const Listener& listener, Accepted accepted) {
   context.connections.sweep();
   PeerRef peer = describe(listener, accepted);
-  if (accepted.peer.ss_family != AF_UNIX) {
+  if (!listener.gives_nodelay()) {
     const int on = 1;
     ::setsockopt(accepted.fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   }
@@ -86,22 +86,22 @@ PeerRef Server::Impl::describe(const Listener& listener, const Accepted& accepte
   PeerRef owned(peer);
   peer->trusted = context.forwarded.trusts_peer(accepted.peer);
   peer->client = to_endpoint(accepted.peer, accepted.peer_length);
+  if (listener.server()) {
+    peer->server = *listener.server();
+  } else {
+    sockaddr_storage own{};
+    socklen_t length = sizeof own;
+    if (::getsockname(accepted.fd.get(), reinterpret_cast<sockaddr*>(&own), &length) == 0) {
+      peer->server = to_endpoint(own, length);
+    }
+  }
   if (accepted.peer.ss_family == AF_UNIX) {
-    peer->server.is_unix = true;
-    const std::string_view address = listener.address();
-    peer->server.host = address.substr(address.starts_with("unix:") ? 5 : 0);
     ucred credentials{};
     socklen_t length = sizeof credentials;
     if (::getsockopt(accepted.fd.get(), SOL_SOCKET, SO_PEERCRED, &credentials, &length) == 0) {
       peer->uid = credentials.uid;
       peer->gid = credentials.gid;
       peer->pid = credentials.pid;
-    }
-  } else {
-    sockaddr_storage own{};
-    socklen_t length = sizeof own;
-    if (::getsockname(accepted.fd.get(), reinterpret_cast<sockaddr*>(&own), &length) == 0) {
-      peer->server = to_endpoint(own, length);
     }
   }
   return owned;

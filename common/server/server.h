@@ -57,7 +57,8 @@ class Server {
   };
   // Accepts from a listening socket (the copy is owned). `id` is the caller's.
   // `address` is what the socket is bound to, as the configuration names it; it becomes
-  // Request::server for Unix sockets (TCP: getsockname of the connection).
+  // Request::server for Unix sockets (TCP: getsockname of the socket, or of the connection where
+  // that is a wildcard).
   void add_listener(std::uint64_t id, UniqueFd listener, std::string address, Sharing sharing);
   enum class Queued { leave, take };
   // Stops accepting on it and closes the copy; `take`: first accepts what is queued, to EAGAIN.

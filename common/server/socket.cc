@@ -105,8 +105,8 @@ bool is_loss(int error) {
 
 }  // namespace
 
-Socket::Socket(EventLoop& loop, UniqueFd fd, SocketOwner& owner)
-    : owner_(owner), fd_(std::move(fd)) {
+Socket::Socket(EventLoop& loop, UniqueFd fd, Kind kind, SocketOwner& owner)
+    : owner_(owner), fd_(std::move(fd)), kind_(kind) {
   watcher_.emplace(loop, fd_.get(), [this](int status, int events) { on_event(status, events); });
   watch();
 }
@@ -118,10 +118,12 @@ void Socket::on_event(int status, int events) {
     owner_.on_writable();
     if (!open()) return;
   }
-  if (events & FdWatcher::kReadable) {
+  // A closed direction stays readable: watch for errors alone until reading goes on.
+  if (reading_ == Reading::ended) {
+    watch();
+  } else if (events & FdWatcher::kReadable) {
     owner_.on_readable();
   } else if ((events & FdWatcher::kDisconnect) && reading_ == Reading::paused) {
-    // A closed direction stays readable: watch for errors alone until reading goes on.
     reading_ = Reading::ended;
     watch();
   }
@@ -165,9 +167,9 @@ Socket::Status Socket::read(std::span<char> into, std::size_t& received) {
   }
   if (n < 0) return errno == EAGAIN ? Status::again : Status::lost;
   reading_ = Reading::ended;
-  watch();
   // A Unix peer that closed is gone altogether; one that only shut down its output is not.
-  return poll_now(fd_.get(), 0) & (POLLERR | POLLHUP) ? Status::lost : Status::eof;
+  const bool gone = kind_ == Kind::local && (poll_now(fd_.get(), 0) & (POLLERR | POLLHUP));
+  return gone ? Status::lost : Status::eof;
 }
 
 bool Socket::input_waiting() const {

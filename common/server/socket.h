@@ -29,10 +29,11 @@ class SocketOwner {
 //
 // Interest in events changes lazily, since each change costs two system calls: a readable event
 // that nobody wants is what makes it pause, and a paused socket stays watched for EPOLLRDHUP and
-// errors.
+// errors. So with the end of the input, after which most sockets are closed.
 class Socket {
  public:
-  Socket(EventLoop& loop, UniqueFd fd, SocketOwner& owner);
+  enum class Kind { tcp, local };  // local: AF_UNIX
+  Socket(EventLoop& loop, UniqueFd fd, Kind kind, SocketOwner& owner);
   Socket(const Socket&) = delete;
 
   enum class Status { ok, again, eof, lost, bad_file };
@@ -84,6 +85,7 @@ class Socket {
 
   SocketOwner& owner_;
   UniqueFd fd_;
+  Kind kind_;
   std::optional<FdWatcher> watcher_;
   Reading reading_ = Reading::on;
   int watched_ = 0;

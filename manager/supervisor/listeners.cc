@@ -193,6 +193,7 @@ Result<UniqueFd> Listeners::sibling(const Address& address) const {
   if (!fd) return Error::from_errno(address.text + ": socket");
   switch_on(fd.get(), SOL_SOCKET, SO_REUSEADDR);
   switch_on(fd.get(), SOL_SOCKET, SO_REUSEPORT);
+  switch_on(fd.get(), IPPROTO_TCP, TCP_NODELAY);
   if (address.family == AF_INET6) {
     int only = 0;
     socklen_t size = sizeof only;

@@ -50,10 +50,37 @@ TEST_F(Output, is_not_eaten_by_a_reset_when_the_client_is_still_sending) {
   }
 }
 
+TEST_F(Output, a_client_that_has_asked_for_the_end_is_not_waited_for) {
+  start();
+  for (const std::string_view request :
+       {"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", "GET / HTTP/1.0\r\n\r\n"}) {
+    Client client = connect();
+    client.send(request);
+    EXPECT_EQ(client.response().status, 200);
+    EXPECT_TRUE(turn_until([&] { return server->connections() == 0; }, milliseconds(500)));
+    client.read_to_end();
+    EXPECT_TRUE(client.eof);
+    EXPECT_FALSE(client.was_reset);
+  }
+}
+
+TEST_F(Output, a_client_that_has_asked_for_the_end_with_a_body_unread_is_waited_for) {
+  start();
+  application.handlers["/early"] = [](Exchange& exchange) { answer(exchange, 200, "no"); };
+  Client client = connect();
+  client.send("POST /early HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 9\r\n\r\nx");
+  EXPECT_EQ(client.response().status, 200);
+  client.send("12345678");
+  client.read_to_end();
+  EXPECT_TRUE(client.eof);
+  EXPECT_FALSE(client.was_reset);
+}
+
 TEST_F(Output, a_client_that_never_closes_is_closed_after_a_second) {
   start();
+  server->close_after_response();
   Client client = connect();
-  client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+  client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
   client.read_to_end();
   const auto begin = Clock::now();
   EXPECT_EQ(server->connections(), 1u);

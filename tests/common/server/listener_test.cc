@@ -1,6 +1,7 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -36,18 +37,83 @@ TEST_F(Listening, goes_on_with_several_listeners_and_without_one) {
   EXPECT_FALSE(server->has_listener(1));
 }
 
-TEST_F(Listening, takes_few_connections_in_a_turn) {
+TEST_F(Listening, takes_few_connections_in_a_turn_and_more_only_while_it_finds_them) {
   start();
   std::vector<Client> clients;
-  for (int i = 0; i < 9; ++i) clients.push_back(connect());
-  loop.run_nowait();
-  EXPECT_EQ(server->connections(), 4u);
-  loop.run_nowait();
-  EXPECT_EQ(server->connections(), 8u);
-  loop.run_nowait();
-  EXPECT_EQ(server->connections(), 9u);
-  EXPECT_EQ(counters.connections.load(), 9u);
+  const auto after_a_turn = [this] {
+    loop.run_nowait();
+    return server->connections();
+  };
+  for (int i = 0; i < 12; ++i) clients.push_back(connect());
+  EXPECT_EQ(after_a_turn(), 1u);
+  EXPECT_EQ(after_a_turn(), 3u);
+  EXPECT_EQ(after_a_turn(), 7u);
+  EXPECT_EQ(after_a_turn(), 11u);
+  EXPECT_EQ(after_a_turn(), 12u);
+  EXPECT_EQ(counters.connections.load(), 12u);
+  for (int i = 0; i < 2; ++i) clients.push_back(connect());
+  EXPECT_EQ(after_a_turn(), 13u);
+  EXPECT_EQ(after_a_turn(), 14u);
 }
+
+TEST_F(Listening, a_connection_to_a_wildcard_says_itself_where_it_came_to) {
+  server = std::make_unique<Server>(loop, ServerOptions{}, application, counters, log);
+  UniqueFd fd(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  ASSERT_EQ(::listen(fd.get(), 8), 0);  // binds to any address and a free port
+  sockaddr_in bound{};
+  socklen_t length = sizeof bound;
+  ASSERT_EQ(::getsockname(fd.get(), reinterpret_cast<sockaddr*>(&bound), &length), 0);
+  ASSERT_EQ(bound.sin_addr.s_addr, htonl(INADDR_ANY));
+  port = ntohs(bound.sin_port);
+  server->add_listener(1, std::move(fd), "0.0.0.0:0", Server::Sharing::own);
+  std::string seen;
+  application.handlers["/"] = [&](Exchange& exchange) {
+    const Endpoint& to = *exchange.request().server;
+    seen = to.host + ":" + std::to_string(to.port);
+    answer(exchange, 200, "");
+  };
+  EXPECT_EQ(status_of(kGet), 200);
+  EXPECT_EQ(seen, "127.0.0.1:" + std::to_string(port));
+}
+
+bool has_nodelay(int fd) {
+  int on = 0;
+  socklen_t length = sizeof on;
+  EXPECT_EQ(::getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, &length), 0);
+  return on != 0;
+}
+
+// The accepted sockets of this process with their peer at `port`.
+std::vector<int> sockets_to(int port) {
+  std::vector<int> found;
+  for (int fd = 3; fd < 256; ++fd) {
+    sockaddr_in peer{};
+    socklen_t length = sizeof peer;
+    if (::getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &length) != 0) continue;
+    if (peer.sin_family == AF_INET && ntohs(peer.sin_port) == port) found.push_back(fd);
+  }
+  return found;
+}
+
+class Delays : public ServerTest, public testing::WithParamInterface<bool> {};
+
+TEST_P(Delays, are_off_for_each_connection_whoever_opened_the_listener) {
+  server = std::make_unique<Server>(loop, ServerOptions{}, application, counters, log);
+  UniqueFd fd = listen_on_loopback(port);
+  const int on = GetParam();
+  ASSERT_EQ(::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on), 0);
+  server->add_listener(1, std::move(fd), "127.0.0.1:0", Server::Sharing::own);
+  Client client = connect();
+  sockaddr_in own{};
+  socklen_t length = sizeof own;
+  ASSERT_EQ(::getsockname(client.fd(), reinterpret_cast<sockaddr*>(&own), &length), 0);
+  ASSERT_TRUE(turn_until([&] { return server->connections() == 1; }));
+  const std::vector<int> accepted = sockets_to(ntohs(own.sin_port));
+  ASSERT_EQ(accepted.size(), 1u);
+  EXPECT_TRUE(has_nodelay(accepted.front()));
+}
+
+INSTANTIATE_TEST_SUITE_P(WithAndWithout, Delays, testing::Bool());
 
 TEST_F(Listening, takes_no_more_connections_than_its_limit_and_goes_on_when_one_has_gone) {
   ServerOptions options;

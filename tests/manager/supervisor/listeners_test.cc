@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -109,6 +110,18 @@ TEST_F(ListenersTest, AddsSlotsWhileItListens) {
   listeners.set_active({7});
   const UniqueFd after = connect_to(port_of(listeners));
   EXPECT_EQ(accept_all(listeners), (std::map<int, int>{{7, 1}}));
+}
+
+TEST_F(ListenersTest, ConnectionsInheritTcpNodelayInEverySlot) {
+  Listeners listeners({}, log_);
+  ASSERT_TRUE(open(listeners, "127.0.0.1:0", 2));
+  ASSERT_EQ(listeners.sockets().size(), 2u);
+  for (const auto& info : listeners.sockets()) {
+    int on = 0;
+    socklen_t length = sizeof on;
+    ASSERT_EQ(::getsockopt(listeners.fd(info.id), IPPROTO_TCP, TCP_NODELAY, &on, &length), 0);
+    EXPECT_TRUE(on);
+  }
 }
 
 TEST_F(ListenersTest, AnEmptyActiveSetMeansAll) {
