@@ -82,6 +82,7 @@ json to_json(const Fork& m) {
   object["worker"] = m.worker;
   object["slot"] = m.slot;
   object["record"] = m.record;
+  object["max_requests"] = m.max_requests;
   return object;
 }
 json to_json(const Ready& m) {
@@ -106,6 +107,9 @@ json to_json(const Stuck& m) {
   json object = base("stuck");
   object["threads"] = m.threads;
   return object;
+}
+json to_json(const Spent&) {
+  return base("spent");
 }
 json to_json(const Listen& m) {
   json object = base("listen");
@@ -276,7 +280,9 @@ Result<MoldCommand> decode_mold_command(std::string_view text) {
       text, [](const std::string& type, const json& o) -> std::optional<MoldCommand> {
         if (type == "fork") {
           return Fork{o.at("worker").get<std::uint64_t>(), o.at("slot").get<int>(),
-                      o.at("record").get<int>()};
+                      o.at("record").get<int>(),
+                      // A supervisor that an older build runs may not send it.
+                      o.value("max_requests", std::uint64_t{0})};
         }
         return decode_for_both<MoldCommand>(type, o);
       });
@@ -292,6 +298,7 @@ Result<WorkerMessage> decode_worker_message(std::string_view text) {
         }
         if (type == "stopped_accepting") return StoppedAccepting{};
         if (type == "last_words") return LastWords{};
+        if (type == "spent") return Spent{};
         if (type == "stuck") return Stuck{o.at("threads").get<int>()};
         if (type == "reopened") return Reopened{o.at("serial").get<std::uint64_t>()};
         return std::nullopt;

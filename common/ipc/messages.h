@@ -97,7 +97,8 @@ struct SetLogLevel {
 struct Fork {
   std::uint64_t worker = 0;  // identity of this worker for the life of the supervisor
   int slot = 0;
-  int record = 0;  // index of its record in the scoreboard
+  int record = 0;                  // index of its record in the scoreboard
+  std::uint64_t max_requests = 0;  // of this worker, with its jitter; 0: without limit
 };
 
 // ---- worker → supervisor
@@ -119,6 +120,8 @@ struct StoppedAccepting {};
 struct Stuck {
   int threads = 0;
 };
+// It has answered max_requests, and serves on. Once at most.
+struct Spent {};
 
 // ---- supervisor → worker
 
@@ -157,7 +160,8 @@ struct KeepAfterResponse {};
 using MoldMessage =
     std::variant<Loaded, LoadFailed, Forked, ForkFailed, LastWords, Executes, Reopened>;
 using MoldCommand = std::variant<Fork, Reopen, SetLogLevel>;
-using WorkerMessage = std::variant<Ready, BootFailed, StoppedAccepting, LastWords, Stuck, Reopened>;
+using WorkerMessage =
+    std::variant<Ready, BootFailed, StoppedAccepting, LastWords, Stuck, Spent, Reopened>;
 using WorkerCommand = std::variant<Listen, Release, Hold, Drain, Quit, TryAccept,
                                    CloseAfterResponse, KeepAfterResponse, Reopen, SetLogLevel>;
 

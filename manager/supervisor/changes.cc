@@ -10,17 +10,25 @@ namespace mgr::manager {
 
 // ---- the queue
 
-void Lifecycle::reload(std::function<Result<Prepared>()> prepare, Done done) {
+void Lifecycle::reload(std::function<Result<Prepared>()> prepare, Done done,
+                       WhileReloading policy) {
   if (phase_ == Phase::draining || phase_ == Phase::stopping) {
     ++reloads_refused_;
     return done({.ok = false, .message = "refused: the supervisor is stopping"});
   }
   if (waits_for_change()) return start_again(prepare, done);
   for (const auto& change : changes_) {
-    if (std::holds_alternative<Reload>(change)) {
+    const auto* other = std::get_if<Reload>(&change);
+    if (!other) continue;
+    if (policy == WhileReloading::refuse) {
       ++reloads_refused_;
       return done({.ok = false, .conflict = true, .message = "refused: a reload is under way"});
     }
+    // One that has not begun reads everything when its turn comes.
+    if (!other->begun) {
+      return done({.conflict = true, .message = "a reload that waits already takes it in"});
+    }
+    log_.info("a reload is under way; another follows it");
   }
   Reload reload;
   reload.prepare = std::move(prepare);

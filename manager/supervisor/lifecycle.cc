@@ -109,6 +109,8 @@ void Lifecycle::on_worker_message(WorkerId id, const ipc::WorkerMessage& message
     recycle(*worker,
             RecycleDue{RestartReason::request_timeout,
                        fmt::format("request_timeout: all {} threads are stuck", stuck->threads)});
+  } else if (std::holds_alternative<ipc::Spent>(message)) {
+    look_at_usage();
   } else if (std::holds_alternative<ipc::StoppedAccepting>(message)) {
     worker->stopped_accepting = true;
   }

@@ -175,7 +175,11 @@ class Lifecycle {
     // fits beside the new mold). Ends a scale.
     std::optional<int> workers;
   };
-  void reload(std::function<Result<Prepared>()> prepare, Done done);
+  // While another reload is under way: it is refused (a conflict), or waits for its turn. One that
+  // waits already is enough.
+  enum class WhileReloading { refuse, wait };
+  void reload(std::function<Result<Prepared>()> prepare, Done done,
+              WhileReloading policy = WhileReloading::refuse);
   // With `reload_on_change`: the first start has failed, and is tried again by a reload. Else the
   // reload is refused.
   bool waits_for_change() const { return !start_failure_.empty(); }
@@ -203,7 +207,10 @@ class Lifecycle {
   // again.
   bool upgrade_may_go_on();
   enum class Stop { graceful, quick };
+  // A graceful one changes nothing about a stop that is under way.
   void stop(Stop kind);
+  // SIGTERM: a graceful stop; the second time a quick one.
+  void terminate();
 
   // Everything that it knows but the change under way, which is an upgrade (saved_state.h).
   nlohmann::json save() const;
@@ -253,6 +260,8 @@ class Lifecycle {
   const Worker* worker(WorkerId id) const;
   // The process that has this slot, or is to have it; null: none now.
   const Worker* running_in(int slot) const;
+  // A slot that is to have a worker: none while the supervisor stops, once its worker leaves.
+  bool active(const Slot& slot) const;
   SlotState state_of(const Slot& slot) const;
   // Called when the stop's outcome is known to be on its way; the loop ends right after.
   void when_stopped(std::function<void()> callback) { on_stopped_.push_back(std::move(callback)); }
@@ -408,6 +417,7 @@ class Lifecycle {
   std::string start_failure_;            // why it waits for a change; empty: it does not
   std::string last_words_;               // why the first start failed: the log's last line
   std::optional<Millis> stop_deadline_;  // end of drain_delay
+  bool terminated_ = false;              // by SIGTERM, once
   Millis next_look_{0};                  // at what workers with limits have used
   std::map<int, Generation> generations_;
   std::map<MoldId, Mold> molds_;

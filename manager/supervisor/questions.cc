@@ -67,6 +67,13 @@ bool hangs(const Worker& worker) {
   return worker.stopped || worker.hang.stage != HangStage::none;
 }
 
+bool Lifecycle::active(const Slot& slot) const {
+  if (slot.index >= target_) return false;
+  if (phase_ != Phase::stopping) return true;
+  const Worker* current = worker(slot.current);
+  return current && !is_leaving(*current);
+}
+
 SlotState Lifecycle::state_of(const Slot& slot) const {
   if (serving(slot)) return hangs(*worker(slot.current)) ? SlotState::hung : SlotState::ready;
   const bool waits = !worker(slot.current) && slot.retry_at > world_.now();

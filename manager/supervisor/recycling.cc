@@ -11,7 +11,8 @@
 namespace mgr::manager {
 namespace {
 
-// How long a worker may exceed max_requests or max_memory before it is noticed.
+// How long a worker may exceed max_memory before it is noticed. One that has reached max_requests
+// says so itself (ipc::Spent), unless an older build runs it.
 constexpr Millis kLookEvery{500};
 
 std::string mebibytes(std::uint64_t bytes) {

@@ -84,7 +84,7 @@ Json Status::describe() {
 Json Status::workers() {
   Json workers = Json::array();
   for (const auto& slot : lifecycle_.slots()) {
-    if (slot.index < lifecycle_.target()) workers.push_back(worker(slot));
+    if (lifecycle_.active(slot)) workers.push_back(worker(slot));
   }
   busy_.keep(lifecycle_.workers());
   return workers;
@@ -133,7 +133,10 @@ Json Status::leaving() const {
                {"generation", worker.number},
                {"in_flight", value(scoreboard_.record(worker.record).in_flight)},
                {"deadline_s", nullptr}};
-    if (worker.deadline) entry["deadline_s"] = to_seconds(*worker.deadline - world_.now());
+    if (worker.deadline) {
+      const Millis cut = worker.state == WorkerState::draining ? kCutTime : Millis(0);
+      entry["deadline_s"] = to_seconds(*worker.deadline - cut - world_.now());
+    }
     leaving.push_back(std::move(entry));
   }
   return leaving;

@@ -9,8 +9,8 @@ namespace mgr::manager {
 
 void Lifecycle::stop(Stop kind) {
   const Generation* generation = find_generation(generation_);
-  const bool again = phase_ == Phase::draining || phase_ == Phase::stopping;
-  if (kind == Stop::graceful && !again) {
+  if (kind == Stop::graceful) {
+    if (phase_ == Phase::draining || phase_ == Phase::stopping) return;
     const Millis delay = generation ? generation->settings->drain_delay : Millis(0);
     if (delay.count() > 0 && listening_) {
       log_.info("stopping: readiness fails from now on; requests are served for another {}",
@@ -34,6 +34,10 @@ void Lifecycle::stop(Stop kind) {
     worker.deadline = world_.now() + kLeaveTime;
   }
   step();
+}
+
+void Lifecycle::terminate() {
+  stop(std::exchange(terminated_, true) ? Stop::quick : Stop::graceful);
 }
 
 void Lifecycle::begin_stopping(Stop kind) {

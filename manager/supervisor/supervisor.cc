@@ -280,7 +280,7 @@ void Supervisor::reload_on_change() {
   auto_reload_->watch(loaded_.values);
 }
 
-void Supervisor::reload(Done done) {
+void Supervisor::reload(Done done, Lifecycle::WhileReloading policy) {
   lifecycle_.reload(
       [this] { return prepare_reload(); },
       [this, done](const Outcome& outcome) {
@@ -300,7 +300,8 @@ void Supervisor::reload(Done done) {
           auto_reload_->reload_ended();
         }
         done(outcome);
-      });
+      },
+      policy);
 }
 
 void Supervisor::set_log_level(LogLevel level, const Done& done) {
@@ -427,11 +428,12 @@ void Supervisor::watch_signals() {
   on(SIGCHLD, [this] { reap(); });
   on(SIGHUP, [this, said] {
     log_.info("SIGHUP: reload");
-    reload(said("reload"));
+    // Nobody is there to ask again, once the one that is under way has ended.
+    reload(said("reload"), Lifecycle::WhileReloading::wait);
   });
   on(SIGTERM, [this] {
     log_.info("SIGTERM");
-    lifecycle_.stop(Lifecycle::Stop::graceful);
+    lifecycle_.terminate();
   });
   for (const int signal : {SIGINT, SIGQUIT}) {
     on(signal, [this, signal] {

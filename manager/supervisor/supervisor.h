@@ -77,7 +77,7 @@ class Supervisor {
   // follow.
   int run_on(std::function<void()> began);
   void go_on();
-  void reload(Done done);
+  void reload(Done done, Lifecycle::WhileReloading policy = Lifecycle::WhileReloading::refuse);
 
  private:
   int turn();

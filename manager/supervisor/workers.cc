@@ -34,7 +34,7 @@ WorkerId Lifecycle::start_worker(int slot, int generation_key, std::uint64_t epo
   worker.oom_kills_before = world_.oom_kills();
   worker.limits = recycle_limits(*generation->settings,
                                  [this](std::uint64_t most) { return world_.random(most); });
-  const ipc::Fork order{worker.id, slot, worker.record};
+  const ipc::Fork order{worker.id, slot, worker.record, worker.limits.requests};
   if (auto asked = world_.fork_worker(generation->mold, order); !asked) {
     world_.return_record(worker.record);
     slots_[static_cast<std::size_t>(slot)].retry_at = world_.now() + Millis(1000);

@@ -48,6 +48,15 @@ def test_max_requests_replaces_workers_again_and_again_and_loses_nothing(make_mg
     assert status["state"] == "running" and status["generation"] == 1
 
 
+def test_max_requests_is_seen_at_the_request_that_reaches_it(make_mgr):
+    mgr = make_mgr("echo", workers=1, max_requests=5).start()
+    before = pids(mgr)
+    for _ in range(5):
+        mgr.get()
+    wait_for(lambda: pids(mgr) != before, "it was replaced")
+    assert "max_requests: 5 of 5" in mgr.log
+
+
 def test_max_lifetime_replaces_idle_workers_too(make_mgr):
     mgr = make_mgr("echo", workers=2, max_lifetime="1500ms").start()
     before = pids(mgr)

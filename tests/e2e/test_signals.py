@@ -30,6 +30,16 @@ def test_hup_reloads_without_a_lost_request(make_mgr):
     assert mgr.status()["generation"] == generation + 3
 
 
+def test_a_hup_during_a_reload_is_obeyed_when_that_has_ended(make_mgr):
+    mgr = make_mgr("echo", workers=1, min_ready="500ms").start()
+    mgr.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: mgr.status()["state"] == "reloading", "the first reload")
+    mgr.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: mgr.status()["reloads"] == 2, "the second one")
+    assert mgr.status()["generation"] == 3
+    assert "another follows it" in mgr.log
+
+
 def in_flight(mgr):
     return sum(worker["in_flight"] for worker in mgr.status_now()["workers"])
 

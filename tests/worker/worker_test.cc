@@ -40,7 +40,7 @@ class WorkerTest : public testing::Test {
     ASSERT_TRUE(pair);
     supervisor.emplace(std::move(pair->first));
     settings.graceful_timeout = milliseconds(60'000);
-    Identity identity{pair->second.release(), 0, 0, ::getppid()};
+    Identity identity{pair->second.release(), 0, 0, ::getppid(), {}, 2};
     worker.emplace(std::move(identity), settings, application, host, board->record(0), log);
   }
 
@@ -115,6 +115,21 @@ TEST_F(WorkerTest, IsBootingUntilTheHostSaysOtherwise) {
   worker->booted("asgi");
   EXPECT_EQ(worker->state(), State::ready);
   EXPECT_EQ(answer<ipc::Ready>().interface, "asgi");
+}
+
+TEST_F(WorkerTest, SaysOnceThatItHasAnsweredItsRequests) {
+  worker->booted("asgi");
+  answer<ipc::Ready>();
+  listen();
+  get();
+  turn();
+  EXPECT_TRUE(silent());
+  get();
+  turn();
+  answer<ipc::Spent>();
+  get();
+  turn();
+  EXPECT_TRUE(silent());
 }
 
 TEST_F(WorkerTest, WaitsNoLongerForATimerThatWasDueBeforeTheWaitBegan) {

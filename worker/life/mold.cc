@@ -190,8 +190,9 @@ std::optional<Identity> Mold::fork(Request request, const ForkHooks& hooks) {
     channel_.close();
     const std::string slot = std::to_string(request.fork.slot);
     set_title("worker " + slot, settings_, order_.generation, "mgr worker " + slot);
-    return Identity{std::move(request.channel), request.fork.slot, request.fork.record, supervisor_,
-                    std::move(request.stacks)};
+    return Identity{std::move(request.channel), request.fork.slot,
+                    request.fork.record,        supervisor_,
+                    std::move(request.stacks),  request.fork.max_requests};
   }
   const int fork_error = errno;
   hooks.after_in_mold();

@@ -22,7 +22,8 @@ struct Identity {
   int slot = 0;
   int record = 0;
   pid_t supervisor = 0;
-  UniqueFd stacks = {};  // where it tells what it executes; none: nobody will ask
+  UniqueFd stacks = {};            // where it tells what it executes; none: nobody will ask
+  std::uint64_t max_requests = 0;  // 0: without limit
 };
 
 // Called around the two forks; for Python PyOS_BeforeFork and its two counterparts. None may fail.

@@ -44,6 +44,7 @@ Worker::Worker(Identity identity, const Settings& settings, server::Application&
     : graceful_timeout_(settings.graceful_timeout),
       channel_(std::move(identity.channel)),
       record_(record),
+      max_requests_(identity.max_requests),
       host_(host),
       log_(log),
       stacks_(std::move(identity.stacks)) {
@@ -64,8 +65,7 @@ Worker::Worker(Identity identity, const Settings& settings, server::Application&
   timeout_.emplace(loop_, [this] { wake(); });
   deadline_.emplace(loop_, [this] { step(Event::deadline); });
   waits_.emplace(
-      loop_, [this] { ipc::end_run(record_, ipc::monotonic_ns()); },
-      [this] { ipc::begin_run(record_, ipc::monotonic_ns()); });
+      loop_, [this] { end_turn(); }, [this] { ipc::begin_run(record_, ipc::monotonic_ns()); });
   CHECK(!worker_of_this_process);
   worker_of_this_process = this;
   static const int registered =
@@ -100,6 +100,13 @@ void Worker::after_fork_in_child() noexcept {
   worker->stacks_.leave_forked_child();
   regard_group_signals();
   unblock_group_signals();
+}
+
+void Worker::end_turn() {
+  ipc::end_run(record_, ipc::monotonic_ns());
+  if (max_requests_ == 0 || ipc::requests(record_) < max_requests_) return;
+  max_requests_ = 0;
+  send(ipc::Spent{});
 }
 
 void Worker::report_last_words(int memfd) {

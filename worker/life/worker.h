@@ -97,6 +97,7 @@ class Worker {
   void obey(ipc::WorkerCommand command, std::vector<UniqueFd> descriptors);
   void reopen(const ipc::Reopen& order);
   void lose_supervisor();
+  void end_turn();
   void accept();
   void begin_drain();
   void tighten_deadline();
@@ -122,6 +123,7 @@ class Worker {
   const std::chrono::milliseconds graceful_timeout_;
   ipc::Channel channel_;
   ipc::WorkerRecord& record_;
+  std::uint64_t max_requests_;  // 0: without limit, or told
   Host& host_;
   Log& log_;
   Stacks stacks_;

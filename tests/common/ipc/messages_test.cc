@@ -42,10 +42,14 @@ TEST(Messages, of_molds_arrive_as_they_were_sent) {
   EXPECT_EQ(forked.worker, 1ull << 40);
   EXPECT_EQ(forked.pid, 4711);
   EXPECT_EQ(mold_round_trip(ForkFailed{7, "EAGAIN"}).error, "EAGAIN");
-  const auto fork = decode_mold_command(encode(MoldCommand(Fork{9, 3, 5})));
+  const auto fork = decode_mold_command(encode(MoldCommand(Fork{9, 3, 5, 100})));
   EXPECT_EQ(std::get<Fork>(fork.value()).worker, 9u);
   EXPECT_EQ(std::get<Fork>(fork.value()).slot, 3);
   EXPECT_EQ(std::get<Fork>(fork.value()).record, 5);
+  EXPECT_EQ(std::get<Fork>(fork.value()).max_requests, 100u);
+  const auto older =
+      decode_mold_command(R"({"v": 1, "type": "fork", "worker": 9, "slot": 3, "record": 5})");
+  EXPECT_EQ(std::get<Fork>(older.value()).max_requests, 0u);
 }
 
 TEST(Messages, of_workers_arrive_as_they_were_sent) {
@@ -58,6 +62,7 @@ TEST(Messages, of_workers_arrive_as_they_were_sent) {
   (void)mold_round_trip(LastWords{});
   EXPECT_EQ(mold_round_trip(Executes{"/usr/bin/python3"}).interpreter, "/usr/bin/python3");
   EXPECT_EQ(worker_round_trip(Stuck{4}).threads, 4);
+  (void)worker_round_trip(Spent{});
 }
 
 TEST(Messages, of_log_files_and_levels_go_to_molds_and_workers) {

@@ -109,13 +109,14 @@ class LifecycleTest : public testing::Test {
     world_->time = end;
   }
 
-  void reload() {
+  void reload(Lifecycle::WhileReloading policy = Lifecycle::WhileReloading::refuse) {
     life_->reload(
         [this]() -> Result<Lifecycle::Prepared> {
+          ++prepared_;
           if (bad_configuration_) return Error("mgr.yaml:3: keep_alive: …");
           return Lifecycle::Prepared{std::make_shared<const Settings>(settings_), {}, new_workers_};
         },
-        noting(reloads_));
+        noting(reloads_), policy);
   }
   Done noting(std::vector<Outcome>& list) {
     return [&list](const Outcome& outcome) { list.push_back(outcome); };
@@ -167,6 +168,7 @@ class LifecycleTest : public testing::Test {
   Log log_;
   Settings settings_;
   bool bad_configuration_ = false;
+  int prepared_ = 0;  // reloads whose configuration was read
   std::optional<int> new_workers_;
   std::unique_ptr<FakeWorld> world_;
   std::unique_ptr<Lifecycle> life_;

@@ -404,6 +404,53 @@ TEST_F(LifecycleTest, RefusesASecondReloadWhileOneIsUnderWay) {
   EXPECT_TRUE(reloads_[0].conflict);
 }
 
+TEST_F(LifecycleTest, AReloadThatMayWaitFollowsTheOneThatIsUnderWay) {
+  start_ready(1);
+  reload();
+  reload(Lifecycle::WhileReloading::wait);
+  EXPECT_EQ(prepared_, 1) << "it reads the files when its turn has come";
+  load_mold();
+  boot_all();
+  pass(Millis(5000));
+  EXPECT_EQ(prepared_, 2);
+  load_mold();
+  run_on();
+  ASSERT_EQ(reloads_.size(), 2u);
+  EXPECT_TRUE(reloads_[0].ok && reloads_[1].ok);
+  EXPECT_EQ(generations(), (std::vector<int>{3}));
+}
+
+TEST_F(LifecycleTest, AReloadThatMayWaitFollowsOneThatFailsToo) {
+  start_ready(1);
+  reload();
+  reload(Lifecycle::WhileReloading::wait);
+  fail_mold();
+  EXPECT_EQ(prepared_, 2);
+  load_mold();
+  run_on();
+  ASSERT_EQ(reloads_.size(), 2u);
+  EXPECT_FALSE(reloads_[0].ok);
+  EXPECT_TRUE(reloads_[1].ok);
+}
+
+TEST_F(LifecycleTest, OneReloadThatWaitsIsEnough) {
+  start_ready(1);
+  reload();
+  for (int i = 0; i < 3; ++i) reload(Lifecycle::WhileReloading::wait);
+  ASSERT_EQ(reloads_.size(), 2u);
+  EXPECT_TRUE(reloads_[0].ok && reloads_[0].conflict);
+  reload();
+  ASSERT_EQ(reloads_.size(), 3u);
+  EXPECT_FALSE(reloads_[2].ok);
+  for (int i = 0; i < 2; ++i) {
+    load_mold();
+    boot_all();
+    pass(Millis(5000));
+  }
+  EXPECT_FALSE(life_->reloading());
+  EXPECT_EQ(prepared_, 2);
+}
+
 TEST_F(LifecycleTest, ServesOnWhenTheNewCodeDoesNotLoad) {
   start_ready(2);
   reload();
@@ -750,13 +797,37 @@ TEST_F(LifecycleTest, KillsWhatHasNotLeftWithinTheGracefulTimeout) {
   EXPECT_EQ(world_->left, 0);
 }
 
-TEST_F(LifecycleTest, ASecondStopIsQuick) {
+TEST_F(LifecycleTest, ASecondSigtermIsAQuickStop) {
+  start_ready(1);
+  const WorkerId worker = current(0).id;
+  life_->terminate();
+  EXPECT_TRUE(was_sent(worker, "drain"));
+  EXPECT_FALSE(was_sent(worker, "quit"));
+  life_->terminate();
+  EXPECT_TRUE(was_sent(worker, "quit"));
+}
+
+TEST_F(LifecycleTest, AGracefulStopCutsNothingHoweverOftenItIsAskedFor) {
   start_ready(1);
   const WorkerId worker = current(0).id;
   life_->stop(Lifecycle::Stop::graceful);
-  EXPECT_FALSE(was_sent(worker, "quit"));
   life_->stop(Lifecycle::Stop::graceful);
+  life_->terminate();
+  EXPECT_FALSE(was_sent(worker, "quit"));
+  const auto& sent = world_->sent[worker];
+  EXPECT_EQ(std::count(sent.begin(), sent.end(), "drain"), 1);
+  life_->stop(Lifecycle::Stop::quick);
   EXPECT_TRUE(was_sent(worker, "quit"));
+}
+
+TEST_F(LifecycleTest, WhileItStopsNoSlotIsActive) {
+  start_ready(2);
+  EXPECT_TRUE(life_->active(life_->slots()[1]));
+  life_->stop(Lifecycle::Stop::graceful);
+  EXPECT_FALSE(life_->active(life_->slots()[0]));
+  EXPECT_FALSE(life_->active(life_->slots()[1]));
+  dies(current(1).id, exited(0));
+  EXPECT_FALSE(life_->active(life_->slots()[1])) << "it is not about to start";
 }
 
 TEST_F(LifecycleTest, AStopTellsThoseThatLeaveAlreadyThatNobodyFollows) {

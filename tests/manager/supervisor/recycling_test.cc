@@ -70,6 +70,29 @@ TEST_F(Recycling, AWorkerServesUntilItsSuccessorDoes) {
   EXPECT_TRUE(world_->forks.empty()) << "the successor has a count of its own";
 }
 
+TEST_F(Recycling, AWorkerThatSaysThatItsRequestsAreSpentIsReplacedAtOnce) {
+  settings_.max_requests = 100;
+  start_ready(1);
+  const WorkerId old = current(0).id;
+  serve(0, 100);
+  life_->on_worker_message(old, ipc::Spent{}, "");
+  ASSERT_EQ(world_->forks.size(), 1u);
+  boot_all();
+  EXPECT_NE(current(0).id, old);
+  EXPECT_TRUE(was_sent(old, "drain"));
+}
+
+TEST_F(Recycling, AWorkerIsToldItsLimit) {
+  settings_.max_requests = 100;
+  settings_.max_requests_jitter = 20;
+  world_ = std::make_unique<FakeWorld>(1);
+  world_->randoms = {7};
+  life_ = std::make_unique<Lifecycle>(*world_, log_);
+  life_->start(std::make_shared<const Settings>(settings_), 1);
+  load_mold();
+  EXPECT_EQ(world_->forks.front().order.max_requests, 107u);
+}
+
 TEST_F(Recycling, JitterGivesEachWorkerALimitOfItsOwn) {
   settings_.max_requests = 100;
   settings_.max_requests_jitter = 20;
