@@ -9,6 +9,7 @@ namespace {
 constexpr std::size_t kReadBuffer = 64 * 1024;
 constexpr std::chrono::milliseconds kLinger{1000};
 constexpr std::chrono::milliseconds kParting{1000};
+constexpr std::chrono::milliseconds kHalfClosed{1000};
 
 }  // namespace
 
@@ -47,7 +48,7 @@ Context::Context(EventLoop& on_loop, const ServerOptions& options, Application& 
       limits{options.limit_request_line, options.limit_headers, options.limit_header_size},
       limit_body(options.limit_body),
       deadlines(on_loop, {options.header_timeout, options.body_timeout, options.keep_alive, kLinger,
-                          options.write_timeout, kParting, options.request_timeout}),
+                          options.write_timeout, kParting, options.request_timeout, kHalfClosed}),
       forwarded(options),
       heads(options),
       access_log(options.access_log_fd, log),

@@ -7,7 +7,7 @@ namespace mgr::server {
 Deadlines::Deadlines(EventLoop& loop, const Durations& durations)
     : durations_(durations),
       queues_{Queue(nobody_), Queue(nobody_), Queue(nobody_), Queue(nobody_),
-              Queue(nobody_), Queue(nobody_), Queue(nobody_)},
+              Queue(nobody_), Queue(nobody_), Queue(nobody_), Queue(nobody_)},
       timer_(loop, [this] { on_timer(); }) {}
 
 Deadlines::~Deadlines() {

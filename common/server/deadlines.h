@@ -8,8 +8,8 @@
 namespace mgr::server {
 
 // What a connection may be waiting for; each kind has one duration for the whole server.
-enum class DeadlineKind { header, body, keep_alive, linger, write, parting, request };
-inline constexpr std::size_t kDeadlineKinds = 7;
+enum class DeadlineKind { header, body, keep_alive, linger, write, parting, request, half_closed };
+inline constexpr std::size_t kDeadlineKinds = 8;
 
 class DeadlineOwner {
  public:

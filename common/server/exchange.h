@@ -58,9 +58,9 @@ class ExchangeObserver {
   // request_timeout is over, and the response is not complete: calls time_out(), now or as soon as
   // nobody else uses the exchange, and cancels what works on it. At most once.
   virtual void on_timeout(Exchange& exchange) noexcept;
-  // The client has closed its direction of the connection after a complete request: it has most
-  // probably gone, but may still be reading (RFC 9293 3.6). Only a write can tell, so the exchange
-  // stays open. At most once; nothing by default.
+  // The client has closed its direction of the connection after a complete request, and nothing was
+  // sent in the second since then: it has most probably gone, but may still be reading (RFC 9293
+  // 3.6). Only a write can tell, so the exchange stays open. At most once; nothing by default.
   virtual void on_input_end(Exchange&) noexcept {}
 
  protected:

@@ -222,7 +222,9 @@ void Http1Connection::on_eof() {
   eof_ = true;
   switch (state_) {
     case State::exchange:
-      return body_.complete() ? exchange_->tell_input_end() : close();
+      if (!body_.complete()) return close();
+      sent_at_eof_ = socket_.sent_bytes();
+      return context_.deadlines.arm(reading_, DeadlineKind::half_closed);
     case State::idle:
     case State::finishing:
       return settle();
@@ -510,6 +512,11 @@ void Http1Connection::on_deadline(DeadlineKind kind) noexcept {
   }
   if (kind == DeadlineKind::linger) return close();
   if (kind == DeadlineKind::request) return exchange_->tell_timeout();
+  if (kind == DeadlineKind::half_closed) {
+    // One that had gone would have answered what was sent with a reset.
+    if (socket_.sent_bytes() == sent_at_eof_) exchange_->tell_input_end();
+    return;
+  }
   // A loop that was busy for long finds here what came in time.
   const State before = state_;
   if (wants_input() && socket_.input_waiting()) read_some();

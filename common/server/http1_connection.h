@@ -107,6 +107,7 @@ class Http1Connection final : private SocketOwner, private DeadlineOwner {
   std::string pending_;                // input after the current request
   std::size_t pending_used_ = 0;
   std::uint64_t heads_begun_ = 0;
+  std::size_t sent_at_eof_ = 0;
   std::uint64_t body_received_ = 0;
   bool continue_awaited_ = false;  // the client waits for `100 Continue`
   bool empty_line_begun_ = false;  // a CR has come where a request may begin

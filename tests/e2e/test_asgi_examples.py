@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import json
+import socket
 import threading
 import time
 
@@ -127,6 +128,14 @@ def test_starlette_routes_mounts_and_exception_handlers(start):
     assert browser.json("/visits") == (405, {"error": "Method Not Allowed"})
     seen = {browser.json("/")[1]["worker"] for _ in range(50)}
     assert seen == {worker["pid"] for worker in mgr.workers()}
+
+
+def test_starlette_streams_to_a_client_that_has_shut_down_its_own_direction(start):
+    mgr = start("starlette", workers=1)
+    with mgr.connect() as connection:
+        connection.sendall(b"GET /count/200 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        connection.shutdown(socket.SHUT_WR)
+        assert read_response(connection).body == numbers(200)  # 2 s
 
 
 def test_starlette_middleware_sees_every_response(start):

@@ -61,8 +61,8 @@ void Request::on_disconnect(server::Exchange&) noexcept {
   if (!receivers_.empty() || !senders_.empty()) dispatcher_.mark(*this);
 }
 
-// For receive() it is a disconnect, since hardly any client shuts down one direction alone; what the
-// application sends all the same still goes to one that does.
+// For receive() it is a disconnect, since hardly any client shuts down one direction alone and then
+// waits; what the application sends all the same still goes to one that does.
 void Request::on_input_end(server::Exchange&) noexcept {
   if (!receivers_.empty()) dispatcher_.mark(*this);
 }

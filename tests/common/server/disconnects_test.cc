@@ -26,6 +26,59 @@ TEST_F(Disconnects, a_reset_is_told_once) {
   EXPECT_EQ(requests(0), 1u);
 }
 
+TEST_F(Disconnects, a_half_close_is_no_end_of_input_where_the_response_comes_soon) {
+  start();
+  Client client = connect();
+  Exchange& exchange = hold(client);
+  client.half_close();
+  turn_for(milliseconds(200));
+  EXPECT_EQ(application.input_ends, 0);
+  EXPECT_FALSE(exchange.input_ended());
+  answer(exchange, 200, "soon");
+  EXPECT_TRUE(client.read_to_end().ends_with("\r\n\r\nsoon"));
+  EXPECT_TRUE(turn_until([&] { return server->connections() == 0; }, milliseconds(500)));
+}
+
+TEST_F(Disconnects, a_half_close_is_no_end_of_input_where_what_is_sent_is_taken) {
+  start();
+  Client client = connect();
+  Exchange& exchange = hold(client);
+  client.half_close();
+  turn_for(milliseconds(50));
+  exchange.send_head(200, {});
+  exchange.send_body("first", true);
+  turn_for(milliseconds(1500));
+  EXPECT_EQ(application.input_ends, 0);
+  EXPECT_EQ(application.disconnects, 0);
+  exchange.send_body("last", false);
+  exchange.release();
+  EXPECT_NE(client.read_to_end().find("last"), std::string::npos);
+}
+
+TEST_F(Disconnects, a_close_is_an_end_of_input_after_a_second_of_silence) {
+  start();
+  Client client = connect();
+  Exchange& exchange = hold(client);
+  client.close();
+  const auto began = std::chrono::steady_clock::now();
+  ASSERT_TRUE(turn_until([&] { return application.input_ends == 1; }));
+  EXPECT_GE(std::chrono::steady_clock::now() - began, milliseconds(900));
+  exchange.release();
+}
+
+TEST_F(Disconnects, a_close_is_told_as_one_by_what_is_sent_before) {
+  start();
+  Client client = connect();
+  Exchange& exchange = hold(client);
+  client.close();
+  turn_for(milliseconds(50));
+  exchange.send_head(200, {});
+  exchange.send_body("to nobody", true);
+  ASSERT_TRUE(turn_until([&] { return application.disconnects == 1; }, milliseconds(500)));
+  EXPECT_EQ(application.input_ends, 0);
+  exchange.release();
+}
+
 TEST_F(Disconnects, a_half_close_after_a_complete_request_is_an_end_of_input_alone) {
   start();
   Client client = connect();
