@@ -168,7 +168,8 @@ bool Lifecycle::advance(Reload& reload) {
     case Reload::Step::probation: {
       const Worker* first = worker(reload.first);
       if (!first || first->ready_at.count() < 0) return false;
-      if (world_.now() - first->ready_at < reload.prepared.settings->min_ready) return false;
+      const Millis proven = first->ready_at + reload.prepared.settings->min_ready;
+      if (world_.now() < proven || !turned_since(*first, proven)) return false;
       Slot& slot = slots_.front();
       slot.wanted_epoch = reload.epoch;
       slot.wanted_generation = reload.new_generation;
@@ -189,13 +190,22 @@ bool Lifecycle::advance(Reload& reload) {
       return false;
     }
     case Reload::Step::settling:
-      if (world_.now() < reload.settle_until) return false;
+      if (world_.now() < reload.settle_until || !all_turned_since(reload.settle_until)) {
+        return false;
+      }
       finish_reload(reload);
       return true;
     case Reload::Step::rolling_back:
       return finish_rollback(reload);
   }
   return false;
+}
+
+bool Lifecycle::all_turned_since(Millis moment) const {
+  return std::all_of(slots_.begin(), slots_.end(), [&](const Slot& slot) {
+    const Worker* current = slot.index < target_ ? worker(slot.current) : nullptr;
+    return !current || turned_since(*current, moment);
+  });
 }
 
 // All of those that a dismissal left: nobody serves in them who could be replaced.

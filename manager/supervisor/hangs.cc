@@ -90,6 +90,7 @@ Millis LoopWatch::excuse(const std::vector<ThreadUse>& uses, Millis elapsed) con
 
 Millis Lifecycle::look_period() const {
   if (!listening_ || phase_ == Phase::stopping) return Millis(0);
+  if (proving()) return kLookEvery;
   const bool any_judged = std::any_of(workers_.begin(), workers_.end(), [](const auto& entry) {
     return entry.second.hang.stage == HangStage::judged;
   });
@@ -109,18 +110,72 @@ void Lifecycle::on_look() {
     Worker* worker = find(id);
     if (!worker) continue;
     const bool leaves = worker->state == WorkerState::draining;
-    if (worker->state != WorkerState::serving &&
+    const bool stands = worker->state == WorkerState::standing;
+    if (worker->state != WorkerState::serving && !stands &&
         !(leaves && worker->hang.stage == HangStage::judged))
       continue;
     worker->loop.see(now, world_.loop_of(worker->record));
     if (!worker->loop.runs_long()) {
       changed |= turns_again(*worker);
+    } else if (is_to_turn(*worker)) {
+      changed |= look_at_proof(*worker);
     } else if (escalate(*worker)) {
       changed = true;
     }
   }
   changed |= look_at_queues();
-  if (changed) step();
+  if (changed || proving()) step();
+}
+
+// Do workers of a new generation have to show that their loops turn?
+bool Lifecycle::proving() const {
+  const Reload* reload = active_reload();
+  return reload &&
+         (reload->step == Reload::Step::probation || reload->step == Reload::Step::settling);
+}
+
+// Is it what the reload waits for, and nothing else would end that? Without sockets its loop has
+// nothing to do that may take longer than a start; with them only `timeout` says what is too long,
+// if that is not off.
+bool Lifecycle::is_to_turn(const Worker& worker) const {
+  const Reload* reload = active_reload();
+  if (!proving() || worker.epoch != reload->epoch) return false;
+  if (worker.state == WorkerState::standing) return true;
+  const Settings& settings = *reload->prepared.settings;
+  return reload->step == Reload::Step::settling && worker.state == WorkerState::serving &&
+         settings.timeout.count() == 0 && world_.now() >= reload->settle_until;
+}
+
+// True where it has been blocked for too long: the reload fails, with its stack.
+bool Lifecycle::look_at_proof(Worker& worker) {
+  if (worker.hang.stage == HangStage::judged) return false;
+  const Settings& settings = *active_reload()->prepared.settings;
+  const bool boot = settings.timeout.count() == 0 || settings.boot_timeout < settings.timeout;
+  const Millis patience = boot ? settings.boot_timeout : settings.timeout;
+  if (!worker.loop.wants_uses(patience)) return false;
+  worker.loop.count(world_.thread_uses_of(worker.pid));
+  if (worker.loop.blocked() < patience) return false;
+  worker.hang.stage = HangStage::judged;
+  Failure failure{
+      "ready",
+      fmt::format("worker {} is blocked: its loop has been running one callback for {} ({} is {})",
+                  worker.slot, seconds(worker.loop.blocked()), boot ? "boot_timeout" : "timeout",
+                  seconds(patience)),
+      "", 3};
+  world_.take_stack(worker.id, worker.pid,
+                    [this, id = worker.id, failure](const Result<std::string>& stack) mutable {
+                      const Worker* blocked = find(id);
+                      if (!blocked) return;
+                      failure.detail =
+                          stack ? *stack : "its stack can't be had: " + stack.error().message();
+                      const bool bare = blocked->state == WorkerState::standing;
+                      note_failure(*blocked, failure);
+                      // It has nothing to finish, and can't hear that it is to leave.
+                      Worker* leaving = bare ? find(id) : nullptr;
+                      if (leaving) leaving->deadline = world_.now() + kLeaveTime;
+                      step();
+                    });
+  return true;
 }
 
 // True where that is news.
@@ -190,13 +245,39 @@ void Lifecycle::judge(Worker& worker, Millis timeout) {
       worker.slot, worker.pid, worker.number, seconds(worker.loop.blocked()), seconds(timeout),
       excused);
   tell(EventKind::worker_hung, worker, {{"reason", worker.recycle->why}});
+  const Millis pause = count_hang(worker);
+  if (pause.count() > 0) {
+    log_.error("worker {} hangs again and again, soon after its start; a new one starts in {}",
+               worker.slot, seconds(pause));
+  }
+  const Failure failure{
+      "ready",
+      fmt::format("worker {} hangs: it has been running one callback for {} (timeout is {})",
+                  worker.slot, seconds(worker.loop.blocked()), seconds(timeout)),
+      "", 3};
   const WorkerId id = worker.id;
   const std::string what = fmt::format("worker {} (pid {}, generation {}) hangs here", worker.slot,
                                        worker.pid, worker.number);
-  world_.take_stack(id, worker.pid, [this, id, what](const Result<std::string>& stack) {
+  world_.take_stack(id, worker.pid, [this, id, what, failure](const Result<std::string>& stack) {
     log_stack(LogLevel::error, what, stack);
-    if (Worker* dumped = find(id)) dumped->hang.dumped = true;
+    Worker* dumped = find(id);
+    if (!dumped) return;
+    dumped->hang.dumped = true;
+    note_failure(*dumped, failure);
+    step();
   });
+}
+
+// A hang is a death as any other for the slot's crash loop; it lived until its loop was blocked.
+Millis Lifecycle::count_hang(const Worker& worker) {
+  Slot& slot = slots_[static_cast<std::size_t>(worker.slot)];
+  const Generation* generation = find_generation(slot.wanted_generation);
+  if (slot.current != worker.id || !generation) return Millis(0);
+  const Millis lived = worker.loop.turned_at().value_or(worker.ready_at) - worker.ready_at;
+  const Millis pause =
+      jittered(slot.backoff.died(lived, Backoff::Cause::own, generation->settings->crash_backoff));
+  slot.retry_at = world_.now() + pause;
+  return pause;
 }
 
 void Lifecycle::log_stack(LogLevel level, const std::string& what,

@@ -42,6 +42,11 @@ class LoopWatch {
   bool runs_long() const { return lasts() > kLong; }
   // How long the present run lasts, whatever the reason; 0 while the loop waits.
   Millis lasts() const { return run_ == 0 ? Millis(0) : seen_ - began_; }
+  // The last moment at which it is known to have come back from its callbacks; none: never seen.
+  std::optional<Millis> turned_at() const {
+    if (!ever_seen_) return {};
+    return run_ == 0 ? seen_ : began_;
+  }
 
   // The uses of the worker's threads are to be counted now: they cost a few system calls, so it is
   // done only in long runs, and twenty times in `timeout`.

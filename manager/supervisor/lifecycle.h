@@ -347,6 +347,10 @@ class Lifecycle {
 
   // hangs.cc
   Millis look_period() const;
+  bool proving() const;
+  bool is_to_turn(const Worker& worker) const;
+  bool look_at_proof(Worker& worker);
+  Millis count_hang(const Worker& worker);
   bool turns_again(Worker& worker);
   bool escalate(Worker& worker);
   void warn(Worker& worker, Millis timeout);
@@ -371,6 +375,7 @@ class Lifecycle {
   // questions.cc
   bool serving(const Slot& slot) const;
   bool settled_on(const Slot& slot, std::uint64_t epoch) const;
+  bool turned_since(const Worker& worker, Millis moment) const;
   Worker* find(WorkerId id);
   Generation* find_generation(int key);
   int slots_backing_off() const;
@@ -387,6 +392,7 @@ class Lifecycle {
   bool begin(Restart& restart);
   bool begin(Scale& scale);
   bool begin(Upgrade& upgrade);
+  bool all_turned_since(Millis moment) const;
   void take_slots(Reload& reload);
   void next_batch(Reload& reload);
   void finish_reload(Reload& reload);

@@ -126,8 +126,10 @@ Millis patience_of(const Lifecycle& lifecycle, ServiceReport::State state) {
       // A mold, one more without the application where it can't be forked, and the workers.
       return 3 * settings.boot_timeout + kLeaveTime;
     case ServiceReport::State::reloading:
-      // The same, but the first worker and then four quarters, one after the other.
-      return 7 * settings.boot_timeout + 2 * settings.min_ready + kLeaveTime;
+      // The same, but the first worker and then four quarters, one after the other; the first and
+      // then all may be blocked for a while before their loops turn.
+      return 8 * settings.boot_timeout + std::max(settings.boot_timeout, settings.timeout) +
+             2 * settings.min_ready + kLeaveTime;
     case ServiceReport::State::stopping:
       return settings.drain_delay + settings.graceful_timeout + kCutTime + 2 * kLeaveTime;
     case ServiceReport::State::ready:

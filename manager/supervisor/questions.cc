@@ -90,6 +90,13 @@ bool Lifecycle::settled_on(const Slot& slot, std::uint64_t epoch) const {
   return current && current->epoch == epoch && current->state == WorkerState::serving;
 }
 
+// Has its loop come back from its callbacks at that moment, or later?
+bool Lifecycle::turned_since(const Worker& worker, Millis moment) const {
+  LoopWatch loop = worker.loop;
+  loop.see(world_.now(), world_.loop_of(worker.record));
+  return *loop.turned_at() >= moment;
+}
+
 int Lifecycle::count_serving() const {
   return static_cast<int>(std::count_if(slots_.begin(), slots_.end(), [this](const Slot& slot) {
     return slot.index < target_ && serving(slot);
@@ -105,7 +112,9 @@ int Lifecycle::slots_backing_off() const {
     const Worker* current = worker(slot.current);
     const bool lives =
         current && current->ready_at.count() >= 0 &&
-        (slot.backoff.early_deaths() < 2 || world_.now() - current->ready_at >= settled);
+        (slot.backoff.early_deaths() < 2 ||
+         (current->hang.stage < HangStage::judged && world_.now() - current->ready_at >= settled &&
+          turned_since(*current, current->ready_at + settled)));
     const bool looping = slot.backoff.early_deaths() >= 2 || slot.retry_at > world_.now();
     if (looping && !lives) ++count;
   }

@@ -64,6 +64,7 @@ void Lifecycle::apply(Worker& worker, WorkerEvent event) {
     case WorkerAction::note_ready:
       worker.ready_at = world_.now();
       worker.deadline.reset();
+      worker.loop.see(world_.now(), world_.loop_of(worker.record));
       log_.info("worker {} (pid {}, generation {}) ready after {} ms", worker.slot, worker.pid,
                 worker.number, (worker.ready_at - worker.started).count());
       tell(EventKind::worker_ready, worker,

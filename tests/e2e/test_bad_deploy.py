@@ -88,6 +88,16 @@ def test_a_worker_that_dies_after_being_ready_stops_the_reload(make_mgr, preload
 
 
 @PRELOAD
+def test_a_loop_that_blocks_after_its_start_is_rolled_back(make_mgr, preload):
+    mgr = make_mgr("echo", workers=2, preload=preload, boot_timeout="4s", min_ready="1s").start()
+    with no_loss(*loads(mgr)):
+        mgr.deploy_text(with_startup(
+            "import time\nasyncio.get_running_loop().call_later(0.1, time.sleep, 1000)"))
+        assert_refused(mgr, "ready", ["worker 0 is blocked", "boot_timeout is 4 s"])
+        assert_mended(mgr)
+
+
+@PRELOAD
 def test_a_failure_in_the_middle_rolls_the_finished_slots_back(make_mgr, preload):
     mgr = make_mgr("echo", workers=4, preload=preload, min_ready="200ms").start()
     with no_loss(*loads(mgr)):

@@ -488,6 +488,182 @@ TEST_F(HangTest, ForASharedQueueAllThatTurnAreToldToTry) {
   EXPECT_FALSE(was_sent(id, "try_accept"));
 }
 
+// ---- what a reload waits for
+
+// A reload whose first worker is ready, and blocked from then on.
+class BlockedReloadTest : public HangTest {
+ protected:
+  const Worker& reload_to_blocked(Millis after) {
+    reload();
+    load_mold();
+    first_ = boot_one();
+    watch(after);
+    world_->running_since[life_->worker(first_)->record] = world_->time;
+    return *life_->worker(first_);
+  }
+  // Everything but the present of the loops goes on.
+  void go_on(Millis time) {
+    for (Millis done{0}; done < time; done += Millis(500)) {
+      boot_all();
+      leavers_leave();
+      watch(Millis(500));
+    }
+  }
+  WorkerId first_ = 0;
+};
+
+TEST_F(BlockedReloadTest, ALoopThatBlocksBeforeTheEndOfMinReadyIsGivenNoSocketsAndRolledBack) {
+  settings_.boot_timeout = Millis(10'000);
+  start_ready(2);
+  const pid_t pid = reload_to_blocked(Millis(100)).pid;
+  watch(Millis(9'000));
+  EXPECT_TRUE(reloads_.empty() && world_->stacks.empty());
+  EXPECT_TRUE(world_->given[first_].empty());
+  watch(Millis(1'500));
+  ASSERT_EQ(world_->stacks.size(), 1u);
+  EXPECT_EQ(world_->stacks.front().worker, first_);
+  answer_stacks();
+  pass(Millis(2'100));
+  EXPECT_TRUE(was_killed(pid, SIGKILL)) << "it has nothing to finish";
+  run_on();
+  ASSERT_EQ(reloads_.size(), 1u);
+  ASSERT_TRUE(reloads_.front().failure);
+  EXPECT_EQ(reloads_.front().failure->stage, "ready");
+  EXPECT_NE(reloads_.front().failure->error.find("worker 0 is blocked: its loop has been running"),
+            std::string::npos)
+      << reloads_.front().failure->error;
+  EXPECT_NE(reloads_.front().failure->error.find("(boot_timeout is 10 s)"), std::string::npos)
+      << reloads_.front().failure->error;
+  EXPECT_EQ(reloads_.front().failure->detail, "File \"main.py\"\n");
+  EXPECT_EQ(generations(), (std::vector<int>{1, 1}));
+  EXPECT_TRUE(world_->given[first_].empty());
+  EXPECT_FALSE(was_killed(pid, SIGABRT));
+}
+
+TEST_F(BlockedReloadTest, AShorterTimeoutEndsItSooner) {
+  settings_.timeout = Millis(5'000);
+  start_ready(1);
+  reload_to_blocked(Millis(100));
+  watch(Millis(6'000));
+  answer_stacks(Error("pid 100 does not answer"));
+  run_on();
+  ASSERT_EQ(reloads_.size(), 1u);
+  ASSERT_TRUE(reloads_.front().failure);
+  EXPECT_NE(reloads_.front().failure->error.find("(timeout is 5 s)"), std::string::npos);
+  EXPECT_EQ(generations(), (std::vector<int>{1}));
+}
+
+TEST_F(BlockedReloadTest, OneThatTurnsAgainOnlyDelaysIt) {
+  start_ready(1);
+  reload_to_blocked(Millis(100));
+  watch(Millis(8'000));
+  EXPECT_TRUE(world_->given[first_].empty());
+  // Another callback, as long: it has turned in between.
+  world_->running_since[life_->worker(first_)->record] = world_->time;
+  watch(Millis(200));
+  EXPECT_FALSE(world_->given[first_].empty());
+  turn(first_);
+  run_on();
+  ASSERT_EQ(reloads_.size(), 1u);
+  EXPECT_TRUE(reloads_.front().ok);
+  EXPECT_EQ(generations(), (std::vector<int>{2}));
+}
+
+TEST_F(BlockedReloadTest, OneWithoutACpuOnlyDelaysIt) {
+  settings_.boot_timeout = Millis(10'000);
+  start_ready(1);
+  const pid_t pid = reload_to_blocked(Millis(100)).pid;
+  auto& uses = world_->uses[pid];
+  uses = {ThreadUse{pid, 'R', Millis(0), Millis(0)}};
+  for (int i = 0; i < 300; ++i) {
+    watch(Millis(200));
+    uses.front().ran += Millis(10);
+    *uses.front().waited += Millis(190);
+  }
+  EXPECT_TRUE(reloads_.empty() && world_->stacks.empty());
+  turn(first_);
+  run_on();
+  ASSERT_EQ(reloads_.size(), 1u);
+  EXPECT_TRUE(reloads_.front().ok);
+}
+
+TEST_F(BlockedReloadTest, TheLastOneMustTurnBeforeItIsFinal) {
+  start_ready(1);
+  reload_to_blocked(Millis(0));
+  turn(first_);
+  watch(Millis(1'100));
+  EXPECT_FALSE(world_->given[first_].empty());
+  block(0);
+  watch(Millis(20'000));
+  EXPECT_TRUE(reloads_.empty()) << "it would have been final after a second";
+  answer_stacks();
+  watch(Millis(12'000));
+  answer_stacks();
+  watch(Millis(200));
+  EXPECT_TRUE(was_killed(life_->worker(first_)->pid, SIGABRT));
+  go_on(Millis(3'000));
+  ASSERT_EQ(reloads_.size(), 1u);
+  ASSERT_TRUE(reloads_.front().failure);
+  EXPECT_NE(reloads_.front().failure->error.find("worker 0 hangs"), std::string::npos);
+  EXPECT_EQ(generations(), (std::vector<int>{1}));
+}
+
+TEST_F(BlockedReloadTest, WithoutATimeoutItEndsAfterBootTimeout) {
+  settings_.timeout = Millis(0);
+  start_ready(1);
+  reload_to_blocked(Millis(0));
+  turn(first_);
+  watch(Millis(1'100));
+  block(0);
+  watch(Millis(65'000));
+  answer_stacks();
+  go_on(Millis(3'000));
+  ASSERT_EQ(reloads_.size(), 1u);
+  ASSERT_TRUE(reloads_.front().failure);
+  EXPECT_NE(reloads_.front().failure->error.find("(boot_timeout is 60 s)"), std::string::npos)
+      << reloads_.front().failure->error;
+  EXPECT_EQ(generations(), (std::vector<int>{1}));
+}
+
+TEST_F(HangTest, OnesThatHangAgainAndAgainRightAfterTheirStartAreACrashLoop) {
+  settings_.crash_backoff.first = Millis(10'000);
+  start_ready(1);
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_FALSE(life_->degraded());
+    block(0);
+    watch(Millis(33'000));
+    answer_stacks();
+    if (i == 1) break;
+    ASSERT_EQ(world_->forks.size(), 1u) << "the first costs no pause";
+    boot_all();
+    leavers_leave();
+  }
+  EXPECT_TRUE(life_->degraded());
+  EXPECT_EQ(life_->slots()[0].backoff.early_deaths(), 2);
+  EXPECT_TRUE(world_->forks.empty()) << "the second costs a pause";
+  watch(Millis(11'000));
+  boot_all();
+  leavers_leave();
+  EXPECT_TRUE(life_->degraded());
+  watch(Millis(2'000));
+  EXPECT_FALSE(life_->degraded()) << "it lives, and its loop turns";
+}
+
+TEST_F(HangTest, OneThatHangsAfterALongLifeIsNoCrashLoop) {
+  start_ready(1);
+  for (int i = 0; i < 3; ++i) {
+    watch(Millis(11'000));
+    block(0);
+    watch(Millis(33'000));
+    answer_stacks();
+    ASSERT_EQ(world_->forks.size(), 1u) << i;
+    boot_all();
+    leavers_leave();
+    EXPECT_EQ(life_->slots()[0].backoff.early_deaths(), 1);
+    EXPECT_FALSE(life_->degraded());
+  }
+}
+
 TEST_F(HangTest, OneThatWasStoppedByASignalIsSteeredAwayFromAndNeverKilled) {
   start_ready(2);
   const WorkerId id = current(0).id;
