@@ -8,6 +8,7 @@
 #include "common/base/process_title.h"
 #include "common/net/control_path.h"
 #include "common/settings/cpus.h"
+#include "common/settings/hooks.h"
 #include "manager/program_version.h"
 #include "manager/supervisor/pidfile.h"
 #include "manager/supervisor/privileges.h"
@@ -103,6 +104,10 @@ int run_supervisor(SettingsLoader loader, LoadedSettings loaded, const Program& 
 int check_application(const Settings& given) {
   Settings settings = given;
   settings.reload_on_change = false;  // what is wrong is said once
+  // They tell others about a service, and this is none.
+  for (const std::string_view event : settings::kCommandHooks) {
+    settings.hooks.erase(std::string(event));
+  }
   Log log(2, settings.log_format, settings.log_level, "check");
   auto scoreboard = ipc::Scoreboard::create();
   if (!scoreboard) return fail(log, scoreboard.error());

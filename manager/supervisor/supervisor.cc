@@ -368,10 +368,13 @@ Result<void> Supervisor::keep_old(LoadedSettings& fresh,
 
 int Supervisor::run(int workers, Until until) {
   ::prctl(PR_SET_CHILD_SUBREAPER, 1);
-  watch_signals();
-  if (until == Until::first_ready) {
+  if (until == Until::told) {
+    watch_signals();
+  } else {
+    watch_signals_of_check();
     check_.emplace(loop_, [this] {
       if (lifecycle_.phase() == Phase::running) {
+        check_passed_ = true;
         check_->stop();
         lifecycle_.stop(Lifecycle::Stop::graceful);
       }
@@ -380,8 +383,9 @@ int Supervisor::run(int workers, Until until) {
   }
   lifecycle_.start(std::make_shared<const Settings>(loaded_.values), workers);
   const int status = turn();
-  check_.reset();
-  return status;
+  if (!check_ || status != 0 || check_passed_) return status;
+  log_.error("{}: interrupted before the application had loaded and started", loaded_.values.app);
+  return 1;
 }
 
 int Supervisor::run_on(std::function<void()> began) {
@@ -414,9 +418,26 @@ int Supervisor::turn() {
   return exit_status_;
 }
 
+void Supervisor::on_signal(int signal, std::function<void()> action) {
+  signals_.emplace_back(loop_, signal, std::move(action));
+}
+
+// A check has nothing to reload, scale or reopen. Ignored by watchers, as SIG_IGN would be
+// inherited by the application.
+void Supervisor::watch_signals_of_check() {
+  ::signal(SIGPIPE, SIG_IGN);
+  on_signal(SIGCHLD, [this] { reap(); });
+  for (const int signal : {SIGTERM, SIGINT, SIGQUIT}) {
+    on_signal(signal, [this] { lifecycle_.stop(Lifecycle::Stop::quick); });
+  }
+  for (const int signal : {SIGHUP, SIGUSR1, SIGUSR2, SIGTTIN, SIGTTOU, SIGWINCH}) {
+    on_signal(signal, [] {});
+  }
+}
+
 void Supervisor::watch_signals() {
   const auto on = [this](int signal, std::function<void()> action) {
-    signals_.emplace_back(loop_, signal, std::move(action));
+    on_signal(signal, std::move(action));
   };
   const auto said = [this](const char* what) {
     return [this, what](const Outcome& outcome) {

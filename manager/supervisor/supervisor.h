@@ -68,8 +68,8 @@ class Supervisor {
   Result<void> restore(const StateReader& reader);
 
   enum class Until { told, first_ready };
-  // Until it was told to stop (or, for `mgr check`, until the first worker is ready).
-  // Returns the exit status.
+  // Until it was told to stop (or, for `mgr check`, until the first worker is ready; told to stop
+  // before that, the check has failed). Returns the exit status.
   int run(int workers, Until until);
   // After run(): why the first start failed, as the log's last line says it; else empty.
   const std::string& start_failure() const { return lifecycle_.last_words(); }
@@ -84,6 +84,8 @@ class Supervisor {
   void serve_control(UniqueFd socket, const std::string& address, const std::string& name);
   void accept_control(bool accept);
   void watch_signals();
+  void watch_signals_of_check();
+  void on_signal(int signal, std::function<void()> action);
   void reap();
   void on_exit(pid_t pid, int status);
   nlohmann::json describe_settings() const;
@@ -126,6 +128,7 @@ class Supervisor {
   int exit_status_ = 0;
   bool left_ = false;  // told to end, with that
   std::optional<Timer> check_;
+  bool check_passed_ = false;
   std::optional<AutoReload> auto_reload_;  // none: `reload_on_change` is off
   std::optional<Notifier> notifier_;       // none: nobody wants to know
   // The control API; absent with `control: off`.

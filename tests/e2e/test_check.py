@@ -1,0 +1,56 @@
+"""`mgr check`: an answer about the application, and nothing done to a service."""
+
+import signal
+import subprocess
+
+import pytest
+from mgr_harness import MGR, wait_for
+
+HANGING_IMPORT = """
+import pathlib, time
+pathlib.Path("here").touch()
+time.sleep(60)
+"""
+HANGING_LIFESPAN = """
+import asyncio, pathlib
+
+async def app(scope, receive, send):
+    assert scope["type"] == "lifespan"
+    await receive()
+    pathlib.Path("here").touch()
+    await asyncio.sleep(60)
+"""
+
+
+def begin_check(mgr, text):
+    """A check that has got to where `text` hangs."""
+    mgr.deploy_text(text)
+    here = mgr.directory / "here"
+    check = subprocess.Popen([MGR, "check", "main:app", "--python", "/usr/bin/python3"],
+                             cwd=mgr.directory, env=mgr.environment, text=True,
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    wait_for(here.exists, "the application hangs")
+    return check
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("text", [HANGING_IMPORT, HANGING_LIFESPAN], ids=["import", "lifespan"])
+def test_a_check_that_is_interrupted_has_failed(make_mgr, text, number):
+    check = begin_check(make_mgr("echo"), text)
+    for ignored in ("HUP", "USR1", "USR2", "TTIN", "TTOU", "WINCH"):
+        check.send_signal(getattr(signal, "SIG" + ignored))
+    check.send_signal(number)
+    out, err = check.communicate(timeout=20)
+    assert check.returncode == 1 and out == "", (check.returncode, out, err)
+    assert "interrupted before the application had loaded and started" in err.splitlines()[-1]
+    assert "reload" not in err and "worker more" not in err and "upgrade" not in err, err
+
+
+def test_a_check_runs_no_command_of_hooks(make_mgr):
+    mgr = make_mgr("echo")
+    commands = [flag for event in ("ready", "stopped") for flag in ("--hooks", f"{event}=touch told")]
+    done = subprocess.run([MGR, "check", "main:app", "--python", "/usr/bin/python3", *commands],
+                          cwd=mgr.directory, env=mgr.environment, capture_output=True, text=True,
+                          timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert not (mgr.directory / "told").exists()
