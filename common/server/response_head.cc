@@ -221,6 +221,9 @@ ResponseHeads::ResponseHeads(const ServerOptions& options)
     : server_header_(options.server_header), date_header_(options.date_header) {
   for (const auto& [name, value] : options.headers) {
     added_.emplace_back(to_lower(name), name + ": " + value + "\r\n");
+    // It takes the place of the built-in one.
+    if (added_.back().first == "server") server_header_ = false;
+    if (added_.back().first == "date") date_header_ = false;
     most_own_ += added_.back().second.size();
   }
 }

@@ -341,6 +341,17 @@ TEST_F(Responses, out_of_order_calls_are_refused) {
   EXPECT_EQ(client.response().body, "x");
 }
 
+TEST_F(Responses, configured_server_and_date_take_the_place_of_the_built_in_ones) {
+  ServerOptions options;
+  options.headers = {{"server", "shop"}, {"DATE", "today"}};
+  start(options);
+  Client client = connect();
+  client.send("GET /hello HTTP/1.1\r\nHost: a\r\n\r\n");
+  EXPECT_EQ(client.response().head,
+            "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nDATE: today\r\nserver: shop\r\n"
+            "Content-Length: 5\r\n\r\n");
+}
+
 TEST_F(Responses, own_fields_give_way_to_the_application_and_can_be_switched_off) {
   ServerOptions options;
   options.headers = {{"X-Frame-Options", "DENY"}, {"X-Own", "server"}};
