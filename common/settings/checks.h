@@ -6,6 +6,10 @@
 
 namespace mgr::settings {
 
+// What is said where `app` is needed and not given.
+inline constexpr const char* kNoApplication =
+    "app: no application is given; allowed: module, module:attribute or module:factory()";
+
 // What the texts of single settings must look like. Errors quote the text.
 
 // module, module:attribute, module:factory(), path/to/lib.so, path/to/lib.so:symbol; empty: none.

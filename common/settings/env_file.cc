@@ -2,9 +2,10 @@
 
 #include <algorithm>
 #include <cctype>
-#include <cerrno>
-#include <fstream>
 #include <sstream>
+
+#include "common/base/read_file.h"
+#include "common/base/utf8.h"
 
 namespace mgr {
 namespace {
@@ -58,10 +59,13 @@ Result<std::string> parse_value(std::string_view text) {
 
 Result<std::map<std::string, std::string>> parse_env_file(std::string_view text) {
   std::map<std::string, std::string> variables;
+  constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
+  if (text.starts_with(kByteOrderMark)) text.remove_prefix(kByteOrderMark.size());
   std::istringstream lines{std::string(text)};
   int number = 0;
   for (std::string line; std::getline(lines, line);) {
     const std::string context = std::to_string(++number);
+    if (first_not_utf8(line) != std::string::npos) return Error("not UTF-8").with(context);
     std::string_view rest = trimmed(line);
     if (rest.empty() || rest.front() == '#') continue;
     if (rest.starts_with("export ")) rest = trimmed(rest.substr(7));
@@ -78,12 +82,9 @@ Result<std::map<std::string, std::string>> parse_env_file(std::string_view text)
 }
 
 Result<std::map<std::string, std::string>> read_env_file(const std::string& path) {
-  errno = 0;
-  std::ifstream file(path, std::ios::binary);
-  std::ostringstream text;
-  if (!file || (file.peek() != EOF && !(text << file.rdbuf())) || file.bad())
-    return Error::from_errno(path, errno ? errno : EIO);
-  auto variables = parse_env_file(text.str());
+  const Result<std::string> text = read_file(path, {.shown = path});
+  if (!text) return text.error();
+  auto variables = parse_env_file(*text);
   if (!variables) return Error(path + ":" + variables.error().message());
   return variables;
 }

@@ -27,7 +27,8 @@ Result<std::string> from_setting(const InterpreterSearch& search) {
     return Error("python: " + search.python + " is not an executable file");
   }
   if (auto found = on_path(search, search.python)) return *found;
-  return Error("python: " + search.python + " is not on PATH (" + search.path + ")");
+  return Error("python: " + search.python + " is not on PATH" +
+               (search.path.empty() ? ", which is empty" : " (" + search.path + ")"));
 }
 
 }  // namespace
@@ -45,8 +46,8 @@ Result<std::string> find_interpreter(const InterpreterSearch& search) {
   if (auto found = on_path(search, "python3")) return *found;
   return Error(
       "no Python interpreter: no setting 'python', no VIRTUAL_ENV, no .venv or venv in the "
-      "application's directory, no python3 on PATH (" +
-      search.path + ")");
+      "application's directory, no python3 on PATH" +
+      (search.path.empty() ? ", which is empty" : " (" + search.path + ")"));
 }
 
 bool is_executable_file(const std::string& path) {

@@ -74,8 +74,8 @@ std::string listed(const std::vector<Word>& words) {
 }
 
 std::optional<int> find_word(const std::vector<Word>& words, std::string_view text) {
-  if (text == "true") text = "on";
-  if (text == "false") text = "off";
+  if (text == "true" || text == "True" || text == "TRUE") text = "on";
+  if (text == "false" || text == "False" || text == "FALSE") text = "off";
   for (const Word& word : words)
     if (word.word == text) return word.value;
   return {};
@@ -208,9 +208,9 @@ Setting backoff_setting(Common common, CrashBackoff Settings::*member) {
     const std::size_t dots = text.find("..");
     if (dots == std::string::npos) return Error(in_quotes(text) + " is no pair of durations");
     const Result<milliseconds> first = parse_duration(text.substr(0, dots));
-    if (!first) return first.error();
+    if (!first) return Error(in_quotes(text) + " is no pair: " + first.error().message());
     const Result<milliseconds> longest = parse_duration(text.substr(dots + 2));
-    if (!longest) return longest.error();
+    if (!longest) return Error(in_quotes(text) + " is no pair: " + longest.error().message());
     if (*first < kLeast || *longest > kMost) return Error(in_quotes(text) + " is out of range");
     if (*first > *longest)
       return Error(in_quotes(text) + ": the first pause is longer than the last");

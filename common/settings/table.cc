@@ -4,6 +4,7 @@
 #include <cctype>
 #include <numeric>
 
+#include "common/base/utf8.h"
 #include "common/net/address.h"
 #include "common/settings/checks.h"
 #include "common/settings/kinds.h"
@@ -253,13 +254,14 @@ std::vector<Setting> http_settings() {
 std::vector<Setting> control_settings() {
   constexpr Group g = Group::control;
   return {
-      text_setting({"control", g,
-                    "Path of the control socket; empty: `NAME.sock` in the first of "
-                    "`$RUNTIME_DIRECTORY`, `$XDG_RUNTIME_DIR/mgr`, `/run/mgr` (root), "
-                    "`/tmp/mgr-UID`; `off`: none.",
-                    Reload::needs_restart},
-                   &Settings::control, "a path, off, or empty", check_control,
-                   {{"off", "off"}, {"false", "off"}}),
+      text_setting(
+          {"control", g,
+           "Path of the control socket; empty: `NAME.sock` in the first of "
+           "`$RUNTIME_DIRECTORY`, `$XDG_RUNTIME_DIR/mgr`, `/run/mgr` (root), "
+           "`/tmp/mgr-UID`; `off`: none.",
+           Reload::needs_restart},
+          &Settings::control, "a path, off, or empty", check_control,
+          {{"off", "off"}, {"no", "off"}, {"false", "off"}, {"False", "off"}, {"FALSE", "off"}}),
       mode_setting({"control_mode", g,
                     "Permissions of the control socket; 0660 where `control_group` "
                     "is given and this is not.",
@@ -349,6 +351,31 @@ std::string_view group_title(Group group) {
   return "";
 }
 
+namespace {
+
+Result<void> check_utf8_text(const std::string& text) {
+  if (first_not_utf8(text) == std::string::npos) return {};
+  return Error(in_quotes(text) + " is not UTF-8");
+}
+
+// Values travel and are shown as JSON, which knows nothing else.
+Result<void> check_utf8(const Spelled& value) {
+  if (const auto* text = std::get_if<std::string>(&value)) return check_utf8_text(*text);
+  if (const auto* texts = std::get_if<Texts>(&value)) {
+    for (const std::string& text : *texts)
+      if (Result<void> valid = check_utf8_text(text); !valid) return valid;
+    return {};
+  }
+  for (const auto& [key, text] : std::get<TextMap>(value)) {
+    if (Result<void> valid = check_utf8_text(key); !valid) return valid;
+    if (Result<void> valid = check_utf8_text(text); !valid)
+      return Error(in_quotes(key) + ": " + valid.error().message());
+  }
+  return {};
+}
+
+}  // namespace
+
 std::string Setting::flag() const {
   std::string text = "--" + name;
   std::replace(text.begin(), text.end(), '_', '-');
@@ -362,7 +389,8 @@ std::string Setting::variable() const {
 }
 
 Result<void> Setting::apply(const Spelled& value, Settings& settings) const {
-  Result<void> result = read(value, settings);
+  Result<void> result = check_utf8(value);
+  if (result) result = read(value, settings);
   if (result) return result;
   return Error(result.error().message() + "; allowed: " + allowed);
 }

@@ -9,6 +9,8 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "common/base/utf8.h"
+
 namespace mgr::settings {
 namespace {
 
@@ -143,9 +145,9 @@ Result<int> parse_mode(std::string_view text) {
 }
 
 Result<bool> parse_switch(std::string_view text) {
-  for (const std::string_view yes : {"on", "true", "yes", "1"})
+  for (const std::string_view yes : {"on", "true", "True", "TRUE", "yes", "1"})
     if (text == yes) return true;
-  for (const std::string_view no : {"off", "false", "no", "0"})
+  for (const std::string_view no : {"off", "false", "False", "FALSE", "no", "0"})
     if (text == no) return false;
   return Error(in_quotes(text) + " is neither on nor off");
 }
@@ -173,12 +175,15 @@ std::string format_mode(int mode) {
 std::string in_quotes(std::string_view text) {
   constexpr std::size_t kLongest = 80;
   std::string result = "'";
-  for (const char c : text.substr(0, kLongest)) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte < 0x20 || byte == 0x7f) {
+  for (std::size_t i = 0; i < std::min(text.size(), kLongest);) {
+    const auto byte = static_cast<unsigned char>(text[i]);
+    const std::size_t length = utf8_length(text, i);
+    if (length == 0 || byte < 0x20 || byte == 0x7f) {
       result += fmt::format("\\x{:02x}", byte);
+      ++i;
     } else {
-      result += c;
+      result += text.substr(i, length);
+      i += length;
     }
   }
   return result + (text.size() > kLongest ? "…'" : "'");

@@ -36,7 +36,7 @@ Result<std::int64_t> parse_size(std::string_view text);
 Result<std::int64_t> parse_integer(std::string_view text);
 // Octal permission bits: `0660`, `660`, `0o660`.
 Result<int> parse_mode(std::string_view text);
-// on, off, true, false, yes, no, 1, 0.
+// on, off, true, false (as YAML 1.2 spells them: also True, TRUE, …), yes, no, 1, 0.
 Result<bool> parse_switch(std::string_view text);
 
 // The shortest spelling that the parsers above take back to the same value.
@@ -44,8 +44,8 @@ std::string format_duration(std::chrono::milliseconds value);
 std::string format_size(std::int64_t bytes);
 std::string format_mode(int mode);
 
-// 'text', for messages: cut where it is long, control characters escaped, so that it stays one
-// line.
+// 'text', for messages: cut where it is long; control characters and what is no UTF-8 are escaped,
+// so that it stays one line.
 std::string in_quotes(std::string_view text);
 
 }  // namespace mgr::settings

@@ -184,6 +184,7 @@ std::string nearest_option(const CLI::App& command, const std::string& unknown) 
   if (!name.starts_with("--")) return "";
   const Setting* nearest = settings::find(settings::nearest_name(name.substr(2)));
   if (!command.get_option_no_throw(nearest->flag())) return "";
+  if (nearest->flag() == name) return "; it comes after the command";
   return "; the nearest known one is " + nearest->flag();
 }
 
@@ -247,6 +248,8 @@ class Parser {
       std::reverse(arguments.begin(), arguments.end());  // as CLI11 wants them
       app_.parse(std::move(arguments));
     } catch (const CLI::CallForHelp&) {
+      if (app_.get_subcommands().empty() && !app_.remaining(true).empty())
+        return unknown_argument(app_);
       return EarlyExit{0, app_.help()};
     } catch (const CLI::ExtrasError&) {
       return unknown_argument(app_);

@@ -6,6 +6,7 @@
 #include <variant>
 
 #include "common/base/log.h"
+#include "common/settings/checks.h"
 #include "common/settings/reference.h"
 #include "common/settings/schema.h"
 #include "manager/cli/client_commands.h"
@@ -24,9 +25,7 @@ int bad_configuration(const Error& error, Console console) {
 int no_application(const CommandLine& line, const std::string& file, Console console) {
   const std::string_view verb = line.verb == Verb::run ? "run" : "check";
   if (!file.empty()) {
-    console.err << file
-                << ": app: no application is given; allowed: module, module:attribute or "
-                   "module:factory()\n";
+    console.err << file << ": " << settings::kNoApplication << "\n";
     return kBadConfiguration;
   }
   console.err << "mgr " << verb << ": an application is needed: mgr " << verb
@@ -130,7 +129,10 @@ int run_command_line(std::vector<std::string> arguments, const Programs& program
     (early->status == 0 ? console.out : console.err) << early->text;
     return early->status;
   }
-  return carry_out(std::get<CommandLine>(parsed), programs, places, console);
+  const int status = carry_out(std::get<CommandLine>(parsed), programs, places, console);
+  if (console.out.flush() || status != 0) return status;
+  console.err << "mgr: standard output can't be written\n";
+  return kFailed;
 }
 
 }  // namespace mgr::cli

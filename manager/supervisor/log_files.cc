@@ -4,6 +4,7 @@
 #include <fmt/core.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <filesystem>
 
 namespace mgr::manager {
@@ -18,8 +19,13 @@ std::string absolute(const std::string& path) {
 }  // namespace
 
 Result<UniqueFd> LogFiles::open_file(const char* setting, const std::string& path) {
-  UniqueFd fd(::open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644));
+  // Without O_NONBLOCK, open() waits until somebody reads a FIFO.
+  UniqueFd fd(::open(path.c_str(),
+                     O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0644));
+  if (!fd && errno == ENXIO)
+    return Error(fmt::format("{}: {}: a FIFO or device that nobody reads", setting, path), ENXIO);
   if (!fd) return Error::from_errno(fmt::format("{}: {}", setting, path));
+  ::fcntl(fd.get(), F_SETFL, O_APPEND);
   return fd;
 }
 

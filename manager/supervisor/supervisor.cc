@@ -12,6 +12,7 @@
 
 #include "common/net/address.h"
 #include "common/net/unix_socket.h"
+#include "common/settings/checks.h"
 #include "common/settings/cpus.h"
 #include "common/settings/table.h"
 #include "manager/supervisor/mold_process.h"
@@ -329,8 +330,12 @@ Result<Lifecycle::Prepared> Supervisor::prepare_reload() {
   // One that is refused here is over before the life cycle's next look around.
   if (notifier_) notifier_->tell(service_report(lifecycle_));
   if (!loader_) return Error("nothing to read the settings from");
-  auto fresh = loader_->load();
+  auto fresh = loader_->load(SettingsLoader::Reading::again);
   if (!fresh) return std::move(fresh).error();
+  if (fresh->values.app.empty()) {
+    return Error((loader_->file().empty() ? "" : loader_->file() + ": ") +
+                 settings::kNoApplication);
+  }
   if (auto fit = check_on_this_machine(fresh->values); !fit) return std::move(fit).error();
   for (const auto& warning : fresh->warnings) log_.warning("{}", warning);
   Lifecycle::Prepared prepared;

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import threading
 
 import pytest
@@ -179,3 +180,14 @@ def test_an_unknown_level_is_refused(make_mgr):
     assert mgr.api("POST", "/v1/log-level", {"level": "debug"})[0] == 405
     assert mgr.api("PUT", "/v1/drain", {})[0] == 405
     assert level(mgr)["origin"] == "default"
+
+
+@pytest.mark.parametrize("setting", ["log-file", "access-log"])
+def test_a_fifo_that_nobody_reads_is_refused_and_not_waited_for(make_mgr, setting):
+    mgr = make_mgr("echo")
+    os.mkfifo(mgr.directory / "fifo")
+    done = subprocess.run([os.environ["MGR_BIN"], "run", "main:app", f"--{setting}", "fifo"],
+                          cwd=mgr.directory, env=mgr.environment, capture_output=True, text=True,
+                          timeout=20)
+    assert done.returncode == 1
+    assert "fifo: a FIFO or device that nobody reads" in done.stderr.splitlines()[-1]

@@ -80,8 +80,10 @@ class Collector {
       return Error(lines);
     }
     // A control group is of no use without permission to connect.
-    if (!loaded_.values.control_group.empty() && loaded_.origins["control_mode"] == "default")
+    if (!loaded_.values.control_group.empty() && loaded_.origins["control_mode"] == "default") {
       loaded_.values.control_mode = 0660;
+      loaded_.origins["control_mode"] = loaded_.origins["control_group"];
+    }
     if (loaded_.values.reload_on_change) prefer_quick_reloads();
     return std::move(loaded_);
   }
@@ -93,7 +95,7 @@ class Collector {
     const auto prefer = [this](const char* name, const char* value) {
       if (loaded_.origins[name] != "default") return;
       CHECK(settings::find(name)->apply(value, loaded_.values).ok());
-      loaded_.origins[name] = "reload_on_change";
+      loaded_.origins[name] = loaded_.origins["reload_on_change"];
     };
     prefer("workers", "1");
     prefer("min_ready", "0");
@@ -134,7 +136,8 @@ std::string yaml_text(const std::string& text) {
   };
   const bool letter = !text.empty() && (std::isalnum(static_cast<unsigned char>(text.front())) ||
                                         text.front() == '/');
-  if (letter && text != "null" && std::all_of(text.begin(), text.end(), plain)) return text;
+  const bool null = text == "null" || text == "Null" || text == "NULL";
+  if (letter && !null && std::all_of(text.begin(), text.end(), plain)) return text;
   return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
@@ -160,23 +163,24 @@ SettingsLoader::SettingsLoader(CommandLineValues command_line, settings::Environ
       absolute_(made_absolute(file_)) {}
 
 template <typename Visitor>
-void SettingsLoader::each_source(Visitor visit) const {
+void SettingsLoader::each_source(Visitor visit, Pipes pipes) const {
   visit(settings::read_platform_variables(environment_));
-  if (!file_.empty()) visit(settings::read_yaml_file(absolute_, file_));
+  if (!file_.empty()) visit(settings::read_yaml_file(absolute_, file_, pipes));
   visit(settings::read_variables(environment_));
   visit(read_command_line(command_line_));
 }
 
-Result<LoadedSettings> SettingsLoader::load() const {
+Result<LoadedSettings> SettingsLoader::load(Reading reading) const {
   Collector collector;
-  each_source([&](GivenValues source) { collector.add(std::move(source)); });
+  each_source([&](GivenValues source) { collector.add(std::move(source)); },
+              reading == Reading::first ? Pipes::inherited : Pipes::refused);
   collector.loaded().values.config_file = absolute_;
   return collector.finish();
 }
 
 Settings SettingsLoader::load_what_is_valid() const {
   Collector collector;
-  each_source([&](GivenValues source) { collector.add(std::move(source)); });
+  each_source([&](GivenValues source) { collector.add(std::move(source)); }, Pipes::inherited);
   collector.loaded().values.config_file = absolute_;
   return collector.loaded().values;
 }

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "common/base/read_file.h"
 #include "common/base/result.h"
 #include "common/settings/settings.h"
 #include "common/settings/sources/environment.h"
@@ -15,8 +16,8 @@ namespace mgr {
 
 struct LoadedSettings {
   Settings values;
-  // By setting name: `default`, `file:LINE`, `env` or `command line`; `reload_on_change`, which has
-  // defaults of its own for some. Every setting is there.
+  // By setting name: `default`, `file:LINE`, `env` or `command line`; of a value that follows from
+  // another setting, that one's. Every setting is there.
   std::map<std::string, std::string> origins;
   std::vector<std::string> warnings;  // a line each
 
@@ -38,7 +39,9 @@ class SettingsLoader {
 
   // Reads the file anew each time. Its path is settled, and made absolute, in the constructor, so
   // that a reload reads the same one. The error has a line for everything that is wrong.
-  Result<LoadedSettings> load() const;
+  // `again`: not for the first time, and nothing may be waited for; a pipe can't be read twice.
+  enum class Reading { first, again };
+  Result<LoadedSettings> load(Reading reading = Reading::first) const;
 
   // Every value that is valid, whatever else is wrong: for a client that wants to know which
   // supervisor a file means.
@@ -49,7 +52,7 @@ class SettingsLoader {
 
  private:
   template <typename Visitor>
-  void each_source(Visitor visit) const;
+  void each_source(Visitor visit, Pipes pipes) const;
 
   CommandLineValues command_line_;
   settings::Environment environment_;

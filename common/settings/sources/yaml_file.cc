@@ -1,16 +1,13 @@
 #include "common/settings/sources/yaml_file.h"
 
-#include <fcntl.h>
 #include <fmt/core.h>
-#include <unistd.h>
 #include <yaml-cpp/yaml.h>
 
-#include <cerrno>
-#include <cstring>
+#include <algorithm>
 #include <map>
 #include <optional>
 
-#include "common/base/unique_fd.h"
+#include "common/base/utf8.h"
 #include "common/settings/table.h"
 
 namespace mgr::settings {
@@ -152,21 +149,9 @@ class Reader {
 
   // Line of the first byte that is no UTF-8: yaml-cpp would quietly replace it.
   std::optional<int> first_bad_utf8() const {
-    int line = 0;
-    for (std::size_t i = 0; i < text_.size();) {
-      const auto byte = static_cast<unsigned char>(text_[i]);
-      line += byte == '\n';
-      const std::size_t length = byte < 0x80                    ? 1
-                                 : byte >= 0xc2 && byte <= 0xdf ? 2
-                                 : byte >= 0xe0 && byte <= 0xef ? 3
-                                 : byte >= 0xf0 && byte <= 0xf4 ? 4
-                                                                : 0;
-      if (length == 0 || i + length > text_.size()) return line;
-      for (std::size_t j = 1; j < length; ++j)
-        if ((static_cast<unsigned char>(text_[i + j]) & 0xc0) != 0x80) return line;
-      i += length;
-    }
-    return {};
+    const std::size_t place = first_not_utf8(text_);
+    if (place == std::string_view::npos) return {};
+    return static_cast<int>(std::count(text_.begin(), text_.begin() + place, '\n'));
   }
 
   std::string_view text_;
@@ -174,30 +159,15 @@ class Reader {
   GivenValues result_;
 };
 
-// At most kLargestFile and one byte.
-Result<std::string> read_file(const std::string& path, const std::string& file) {
-  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!fd) return Error::from_errno(file);
-  std::string text;
-  char buffer[16384];
-  while (text.size() <= kLargestFile) {
-    const ssize_t n = ::read(fd.get(), buffer, sizeof buffer);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return Error::from_errno(file);
-    if (n == 0) return text;
-    text.append(buffer, static_cast<std::size_t>(n));
-  }
-  return Error(file + ": larger than 1 MB");
-}
-
 }  // namespace
 
 GivenValues read_yaml(std::string_view text, const std::string& file) {
   return Reader(text, file).read();
 }
 
-GivenValues read_yaml_file(const std::string& path, const std::string& file) {
-  const Result<std::string> text = read_file(path, file);
+GivenValues read_yaml_file(const std::string& path, const std::string& file, Pipes pipes) {
+  const Result<std::string> text =
+      read_file(path, {.shown = file, .pipes = pipes, .most = kLargestFile});
   if (text) return read_yaml(*text, file);
   GivenValues result;
   result.errors.push_back(text.error().message());

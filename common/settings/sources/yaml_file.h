@@ -3,6 +3,7 @@
 #include <string>
 #include <string_view>
 
+#include "common/base/read_file.h"
 #include "common/settings/sources/source.h"
 
 namespace mgr::settings {
@@ -14,6 +15,7 @@ namespace mgr::settings {
 GivenValues read_yaml(std::string_view text, const std::string& file);
 
 // The same for the file at `path`. A file that can't be read is an error like the others.
-GivenValues read_yaml_file(const std::string& path, const std::string& file);
+GivenValues read_yaml_file(const std::string& path, const std::string& file,
+                           Pipes pipes = Pipes::refused);
 
 }  // namespace mgr::settings

@@ -1,6 +1,7 @@
 #include "common/settings/env_file.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include "tests/fakes/temporary_directory.h"
 
@@ -44,6 +45,23 @@ TEST(EnvFile, names_the_file_of_an_error) {
   EXPECT_EQ(read_env_file("/nowhere/env").error().message(),
             "/nowhere/env: No such file or directory");
   EXPECT_FALSE(read_env_file(directory.path()));
+}
+
+TEST(EnvFile, a_byte_order_mark_is_no_part_of_the_first_name) {
+  EXPECT_EQ(*parse_env_file("\xef\xbb\xbf"
+                            "A=1\n"),
+            (Variables{{"A", "1"}}));
+}
+
+TEST(EnvFile, bytes_that_are_no_utf8_are_refused) {
+  EXPECT_EQ(parse_env_file("A=1\nB=\xff\n").error().message(), "2: not UTF-8");
+}
+
+TEST(EnvFile, a_fifo_is_refused_and_not_waited_for) {
+  const fakes::TemporaryDirectory directory;
+  const std::string path = directory.path() + "/fifo";
+  ASSERT_EQ(::mkfifo(path.c_str(), 0600), 0);
+  EXPECT_EQ(read_env_file(path).error().message(), path + ": is no regular file");
 }
 
 }  // namespace

@@ -85,5 +85,10 @@ TEST(ExecutableFile, IsAFileThatMayBeExecuted) {
   EXPECT_FALSE(is_executable_file("/nowhere"));
 }
 
+TEST_F(Interpreter, an_empty_path_is_said_to_be_empty) {
+  search.path = "";
+  EXPECT_TRUE(found().ends_with("no python3 on PATH, which is empty"));
+}
+
 }  // namespace
 }  // namespace mgr

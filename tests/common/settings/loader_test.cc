@@ -196,5 +196,46 @@ TEST_F(Loader, this_machine_is_asked_for_directories_groups_and_files) {
   EXPECT_TRUE(check_on_this_machine(settings).ok());
 }
 
+TEST_F(Loader, a_value_that_is_no_utf8_is_refused_from_every_source) {
+  environment_["MGR_ROOT_PATH"] = "/\xff";
+  flags_["env"] = {"A=\xff"};
+  flags_["chdir"] = {"d\xe9"};
+  const std::string lines = problem();
+  EXPECT_NE(lines.find("MGR_ROOT_PATH: '/\\xff' is not UTF-8"), std::string::npos) << lines;
+  EXPECT_NE(lines.find("--env: 'A': '\\xff' is not UTF-8"), std::string::npos) << lines;
+  EXPECT_NE(lines.find("--chdir: 'd\\xe9' is not UTF-8"), std::string::npos) << lines;
+}
+
+TEST_F(Loader, a_pair_of_durations_is_quoted_as_given) {
+  for (const char* value : {"1s..", "1s..x", "x..1s"}) {
+    flags_["crash_backoff"] = {value};
+    EXPECT_NE(problem().find("'" + std::string(value) + "'"), std::string::npos) << problem();
+  }
+}
+
+TEST_F(Loader, a_value_that_follows_from_another_setting_has_its_origin) {
+  const std::string path = file("reload_on_change: on\ncontrol_group: root\n");
+  EXPECT_EQ(loaded(path).origins["workers"], "file:1");
+  EXPECT_EQ(loaded(path).origins["min_ready"], "file:1");
+  EXPECT_EQ(loaded(path).origins["control_mode"], "file:2");
+}
+
+TEST_F(Loader, reads_what_it_writes) {
+  for (const char* text :
+       {"null", "Null", "NULL", "~",    "",     " a",   "a ",  "- a", "#a", "a #b",
+        "a: b", "true", "1e3",  "0x1f", "[a",   "{a",   "*a",  "&a",  "!a", "%a",
+        "@a",   "'",    "\"",   "\\",   "a\nb", "\x1b", "---", "...", "ä"}) {
+    flags_ = {{"env", {"A=" + std::string(text)}}};
+    const std::string path = file(to_yaml(loaded()));
+    flags_.clear();
+    EXPECT_EQ(loaded(path).values.env.at("A"), text);
+  }
+}
+
+TEST_F(Loader, a_control_socket_is_off_by_any_word_of_yaml_for_it) {
+  for (const char* word : {"off", "no", "false", "False", "FALSE"})
+    EXPECT_EQ(loaded(file("control: " + std::string(word) + "\n")).values.control, "off");
+}
+
 }  // namespace
 }  // namespace mgr

@@ -99,5 +99,18 @@ TEST(Json, is_spelled_as_the_file_would_spell_it) {
   EXPECT_FALSE(spelled_from_json({{"a", nullptr}}));
 }
 
+TEST(Quotes, escape_what_is_no_utf8_and_cut_between_characters) {
+  EXPECT_EQ(in_quotes("d\xe9"), "'d\\xe9'");
+  EXPECT_EQ(in_quotes("\xed\xa0\x80"), "'\\xed\\xa0\\x80'");
+  const std::string cut = in_quotes(std::string(79, 'x') + "ää");
+  EXPECT_EQ(cut, "'" + std::string(79, 'x') + "ä…'");
+}
+
+TEST(Switches, take_the_spellings_of_yaml) {
+  for (const char* yes : {"true", "True", "TRUE"}) EXPECT_TRUE(*parse_switch(yes));
+  for (const char* no : {"false", "False", "FALSE"}) EXPECT_FALSE(*parse_switch(no));
+  EXPECT_FALSE(parse_switch("tRUE").ok());
+}
+
 }  // namespace
 }  // namespace mgr::settings

@@ -1,6 +1,8 @@
 #include "common/settings/sources/yaml_file.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "tests/fakes/temporary_directory.h"
 
@@ -121,6 +123,42 @@ TEST(YamlFile, that_cannot_be_read_is_an_error) {
   EXPECT_EQ(read_yaml_file(directory.path(), "d").errors.front(), "d: Is a directory");
   const std::string large = directory.write("large", std::string((1 << 20) + 1, '#'));
   EXPECT_EQ(read_yaml_file(large, "large").errors.front(), "large: larger than 1 MB");
+}
+
+TEST(YamlFile, what_is_nearly_utf8_is_refused) {
+  for (const char* bytes : {"\xed\xa0\x80", "\xe0\x80\x80", "\xf0\x80\x80\x80", "\xf4\x90\x80\x80",
+                            "\xc0\x80", "\xff", "\xe2\x82"}) {
+    const GivenValues result = read_yaml("app: x\nname: \"" + std::string(bytes) + "\"\n", "t");
+    ASSERT_EQ(result.errors.size(), 1u);
+    EXPECT_EQ(result.errors.front(), "t:2: not UTF-8");
+  }
+  const GivenValues fine =
+      read_yaml("name: \"\xc2\x80 \xed\x9f\xbf \xee\x80\x80 \xf4\x8f\xbf\xbf\"\n", "t");
+  EXPECT_TRUE(fine.errors.empty());
+}
+
+TEST(YamlFile, a_fifo_is_refused_and_not_waited_for) {
+  const fakes::TemporaryDirectory directory;
+  const std::string path = directory.path() + "/fifo";
+  ASSERT_EQ(::mkfifo(path.c_str(), 0600), 0);
+  for (const Pipes pipes : {Pipes::refused, Pipes::inherited})
+    EXPECT_EQ(read_yaml_file(path, "fifo", pipes).errors.front(), "fifo: is no regular file");
+}
+
+TEST(YamlFile, an_inherited_pipe_is_read_once) {
+  int ends[2];
+  ASSERT_EQ(::pipe(ends), 0);
+  ASSERT_EQ(::write(ends[1], "workers: 3\n", 11), 11);
+  ::close(ends[1]);
+  const std::string path = "/dev/fd/" + std::to_string(ends[0]);
+  EXPECT_EQ(read_yaml_file(path, "pipe", Pipes::refused).errors.front(),
+            "pipe: is no regular file");
+  EXPECT_EQ(read_yaml_file(path, "pipe", Pipes::inherited).values.front().name, "workers");
+  ::close(ends[0]);
+}
+
+TEST(YamlFile, dev_null_is_an_empty_file) {
+  EXPECT_TRUE(read_yaml_file("/dev/null", "null", Pipes::refused).errors.empty());
 }
 
 }  // namespace

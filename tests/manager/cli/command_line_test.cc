@@ -179,5 +179,14 @@ TEST(CommandLine, the_version_has_a_flag_and_a_command) {
   EXPECT_EQ(accepted({"version"}).verb, Verb::version);
 }
 
+TEST(CommandLine, help_for_what_is_no_command_is_refused) {
+  EXPECT_TRUE(refused({"top", "--help"}).starts_with("mgr: unknown command 'top'"));
+}
+
+TEST(CommandLine, a_flag_before_the_command_is_told_where_it_belongs) {
+  EXPECT_NE(refused({"--workers", "run", "a:b"}).find("it comes after the command"),
+            std::string::npos);
+}
+
 }  // namespace
 }  // namespace mgr::cli
