@@ -214,6 +214,25 @@ EarlyExit unknown_argument(const CLI::App& app) {
   return usage(command.get_name(), "unknown flag " + name + nearest_option(command, extra.text));
 }
 
+// The line for a flag without a value, or with more than one.
+EarlyExit wrong_count(const CLI::App& app, const std::string& otherwise) {
+  const auto chosen = app.get_subcommands();
+  const std::string name = otherwise.substr(0, otherwise.find(':'));
+  if (chosen.empty() || !name.starts_with("--")) return usage("", otherwise);
+  const Setting* setting = settings::find(settings::nearest_name(name.substr(2)));
+  const CLI::Option* option = chosen.front()->get_option_no_throw(name);
+  if (!option) return usage(chosen.front()->get_name(), otherwise);
+  const std::string allowed = setting->flag() == name ? "; allowed: " + setting->allowed : "";
+  std::string values;
+  for (const std::string& value : option->results())
+    values += (values.empty() ? "" : " and ") + settings::in_quotes(value);
+  const bool twice = option->results().size() > 1;
+  return usage(
+      chosen.front()->get_name(),
+      name + (twice ? ": " + values + ": it is given more than once" : ": no value is given") +
+          allowed);
+}
+
 std::optional<std::string> given(const CLI::App& command, const char* option,
                                  const std::string& value) {
   const CLI::Option* found = command.get_option_no_throw(option);
@@ -253,6 +272,8 @@ class Parser {
       return EarlyExit{0, app_.help()};
     } catch (const CLI::ExtrasError&) {
       return unknown_argument(app_);
+    } catch (const CLI::ArgumentMismatch& error) {
+      return wrong_count(app_, error.what());
     } catch (const CLI::Error& error) {
       const auto chosen = app_.get_subcommands();
       return usage(chosen.empty() ? "" : chosen.front()->get_name(), error.what());

@@ -50,7 +50,8 @@ GivenValues read_command_line(const CommandLineValues& values) {
     } else if (setting.shape == settings::Shape::map) {
       Result<settings::TextMap> entries = settings::read_entries(texts);
       if (!entries) {
-        result.errors.push_back(setting.flag() + ": " + entries.error().message());
+        result.errors.push_back(setting.flag() + ": " + entries.error().message() +
+                                "; allowed: " + setting.allowed);
         continue;
       }
       spelled = std::move(*entries);

@@ -86,7 +86,7 @@ TEST_F(Loader, errors_name_where_the_value_stands) {
   flags_["limit_headers"] = {"0"};
   EXPECT_EQ(problem(), "--limit-headers: '0' is out of range; allowed: 1 to 10000");
   flags_ = {{"env", {"A"}}};
-  EXPECT_EQ(problem(), "--env: 'A' is no KEY=VALUE");
+  EXPECT_EQ(problem(), "--env: 'A' is no KEY=VALUE; allowed: NAME=VALUE");
   flags_.clear();
   environment_["WEB_CONCURRENCY"] = "0";
   EXPECT_EQ(problem(), "WEB_CONCURRENCY: '0' is out of range; allowed: auto or 1 to 512");

@@ -70,6 +70,15 @@ TEST(CommandLine, has_a_flag_for_every_setting) {
   }
 }
 
+TEST(CommandLine, names_the_values_of_a_flag_that_is_given_twice_and_what_is_allowed) {
+  EXPECT_EQ(refused({"run", "a:b", "--keep-alive", "5", "--keep-alive", "6"}),
+            "mgr run: --keep-alive: '5' and '6': it is given more than once; allowed: " +
+                settings::find("keep_alive")->allowed + "; see mgr run --help\n");
+  EXPECT_EQ(refused({"run", "a:b", "--keep-alive"}),
+            "mgr run: --keep-alive: no value is given; allowed: " +
+                settings::find("keep_alive")->allowed + "; see mgr run --help\n");
+}
+
 TEST(CommandLine, refuses_what_it_does_not_know_and_names_the_nearest) {
   EXPECT_EQ(
       refused({"run", "--keepalive", "5"}),
@@ -79,7 +88,7 @@ TEST(CommandLine, refuses_what_it_does_not_know_and_names_the_nearest) {
   EXPECT_EQ(refused({}), "mgr: a command is needed; see mgr --help\n");
   EXPECT_EQ(refused({"run", "a", "b"}),
             "mgr run: argument 'b' is one too many; see mgr run --help\n");
-  EXPECT_NE(refused({"run", "a", "--app", "b"}).find("--app: At Most 1"), std::string::npos);
+  EXPECT_NE(refused({"run", "a", "--app", "b"}).find("--app: 'a' and 'b': it is given more than once"), std::string::npos);
   EXPECT_NE(refused({"status", "--bind", ":80"}).find("--bind"), std::string::npos);
   EXPECT_NE(refused({"run", "--statsd-host", "x"}).find("--statsd-host"), std::string::npos);
   EXPECT_NE(refused({"--workers", "2"}).find("--workers"), std::string::npos);
