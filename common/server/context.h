@@ -21,7 +21,7 @@ class Http1Connection;
 inline constexpr std::size_t kHighWater = 64 * 1024;
 // on_drain comes below this.
 inline constexpr std::size_t kLowWater = 16 * 1024;
-// How much of an unread request body is read and dropped to keep a connection.
+// A complete response that leaves more of a request's body unread ends the connection, and says so.
 inline constexpr std::size_t kMostDrained = 64 * 1024;
 
 // The open connections of a server, and those that have closed and may still be on the call stack.

@@ -182,7 +182,7 @@ std::string_view Http1Connection::read_body(std::string_view input) {
       break_body(refusal);
       return {};
     }
-    if (context_.limit_body > 0 && body_received_ > context_.limit_body) {
+    if (over_limit_body()) {
       break_body(kBodyTooLarge);
       return {};
     }
@@ -194,18 +194,27 @@ std::string_view Http1Connection::read_body(std::string_view input) {
   return input;
 }
 
+// To the end, as the client has been told that it may go on.
 std::string_view Http1Connection::drain_body(std::string_view input) {
   while (!input.empty() && !body_.complete()) {
     std::string_view data;
     const Refusal refusal = body_.next(input, data);
     body_received_ += data.size();
-    if (refusal || body_received_ > kMostDrained) {
+    if (refusal || over_limit_body()) {
       finish();
       return {};
     }
   }
-  if (body_.complete()) next_request();
+  if (body_.complete()) {
+    next_request();
+  } else {
+    await_body();
+  }
   return input;
+}
+
+bool Http1Connection::over_limit_body() const {
+  return context_.limit_body > 0 && body_received_ > context_.limit_body;
 }
 
 // The body deadline runs while a part of the body is awaited and would be read.
@@ -320,8 +329,8 @@ void Http1Connection::on_writable() noexcept {
 
 bool Http1Connection::may_keep_alive(bool more) const {
   if (!exchange_->head().keep_alive || context_.closing || eof_) return false;
-  if (body_.complete() || more) return true;
-  return !continue_awaited_ && body_.remaining() <= kMostDrained;
+  if (body_.complete()) return true;
+  return !continue_awaited_ && (more || body_.remaining() <= kMostDrained);
 }
 
 void Http1Connection::send_continue() {
@@ -351,11 +360,8 @@ void Http1Connection::response_done(bool keep_alive) {
   }
   if (body_.complete()) {
     next_request(now);
-  } else if (continue_awaited_ || body_.remaining() > kMostDrained) {
-    return finish();
   } else {
     state_ = State::drain;
-    body_received_ = 0;
     await_body();
   }
   continue_reading();

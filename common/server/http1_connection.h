@@ -72,6 +72,7 @@ class Http1Connection final : private SocketOwner, private DeadlineOwner {
   std::string_view read_head(std::string_view input);
   std::string_view read_body(std::string_view input);
   std::string_view drain_body(std::string_view input);
+  bool over_limit_body() const;
   // `input_ends`: nothing after the head has come yet.
   void start_exchange(bool input_ends);
   void on_eof();

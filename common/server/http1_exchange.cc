@@ -104,7 +104,9 @@ void Http1Exchange::consume(std::size_t bytes) {
 }
 
 void Http1Exchange::want_body() {
-  if (connection_ && state_ == State::none) connection_->send_continue();
+  if (connection_ && (state_ == State::none || state_ == State::headed)) {
+    connection_->send_continue();
+  }
 }
 
 Exchange::SendResult Http1Exchange::send_head(int status, std::span<const HeaderField> headers,

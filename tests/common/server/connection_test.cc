@@ -92,6 +92,10 @@ TEST_F(Output, a_client_that_never_closes_is_closed_after_a_second) {
 
 class Leftovers : public HoldingTest {};
 
+constexpr std::string_view kChunkedPost =
+    "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+const std::string kLargeChunk = "8000\r\n" + std::string(0x8000, 'x') + "\r\n";
+
 TEST_F(Leftovers, a_small_rest_is_drained_and_the_connection_stays) {
   start();
   Client client = connect();
@@ -122,13 +126,61 @@ TEST_F(Leftovers, a_large_rest_ends_the_connection_and_says_so) {
   EXPECT_EQ(application.seen.size(), 1u);
 }
 
-TEST_F(Leftovers, an_endless_chunked_rest_ends_the_connection) {
+TEST_F(Leftovers, a_large_chunked_rest_loses_no_request_as_the_head_promised_keep_alive) {
   start();
   Client client = connect();
-  client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+  client.send(kChunkedPost);
+  EXPECT_FALSE(client.response().has("Connection"));
+  for (int i = 0; i < 5; ++i) client.send_and_settle(kLargeChunk);
+  client.send("0\r\n\r\n" + std::string(kGet));
+  EXPECT_EQ(client.response().body, "hello");
+}
+
+TEST_F(Leftovers, a_large_rest_after_a_streamed_response_loses_no_request) {
+  start();
+  Client client = connect();
+  Exchange& exchange = hold(client, post("/later", 300'000));
+  exchange.send_head(200, {});
+  exchange.send_body("a", true);
+  exchange.send_body("b", false);
+  exchange.release();
+  EXPECT_FALSE(client.response().has("Connection"));
+  for (int i = 0; i < 3; ++i) client.send_and_settle(std::string(100'000, 'x'));
+  client.send(kGet);
+  EXPECT_EQ(client.response().body, "hello");
+}
+
+TEST_F(Leftovers, beyond_limit_body_end_the_connection) {
+  ServerOptions options;
+  options.limit_body = 3 * 0x8000;
+  start(options);
+  Client client = connect();
+  client.send(kChunkedPost);
+  EXPECT_FALSE(client.response().has("Connection"));
+  for (int i = 0; i < 3; ++i) client.send_and_settle(kLargeChunk);
+  client.send("0\r\n\r\n" + std::string(kGet));
+  EXPECT_EQ(client.response().body, "hello") << "the limit itself is no more than allowed";
+  client.send(kChunkedPost);
   client.response();
-  const std::string chunk = "8000\r\n" + std::string(0x8000, 'x') + "\r\n";
-  for (int i = 0; i < 5; ++i) client.send_and_settle(chunk);
+  for (int i = 0; i < 3; ++i) client.send_and_settle(kLargeChunk);
+  client.send("1\r\nx\r\n0\r\n\r\n" + std::string(kGet));
+  client.read_to_end();
+  EXPECT_EQ(client.received, "");
+  EXPECT_EQ(application.seen.size(), 3u);
+}
+
+TEST_F(Leftovers, count_what_came_before_the_response_towards_limit_body) {
+  ServerOptions options;
+  options.limit_body = 10;
+  start(options);
+  Client client = connect();
+  Exchange& exchange =
+      hold(client, "POST /later HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+  client.send("6\r\n012345\r\n");
+  ASSERT_TRUE(turn_until([&] { return exchange.body().size() == 6; }));
+  answer(exchange, 200, "early");
+  EXPECT_FALSE(client.response().has("Connection"));
+  client.send("5\r\n01234\r\n0\r\n\r\n" + std::string(kGet));
   client.read_to_end();
   EXPECT_EQ(client.received, "");
 }

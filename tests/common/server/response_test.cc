@@ -463,6 +463,41 @@ TEST_F(Expectations, get_no_100_when_the_answer_comes_first_and_the_connection_e
   EXPECT_NE(all.find("Connection: close\r\n"), std::string::npos);
 }
 
+TEST_F(Expectations, get_no_100_when_the_answer_has_begun_and_are_told_that_the_connection_ends) {
+  application.handlers["/"] = [](Exchange& exchange) {
+    exchange.send_head(200, {});
+    exchange.send_body("a", true);
+    exchange.want_body();
+    exchange.send_body("b", false);
+    exchange.release();
+  };
+  start();
+  const std::string all = exchange_bytes(kExpect);
+  EXPECT_TRUE(all.starts_with("HTTP/1.1 200 "));
+  EXPECT_NE(all.find("Connection: close\r\n"), std::string::npos);
+  EXPECT_EQ(all.find(" 100 "), std::string::npos);
+}
+
+TEST_F(Expectations, get_a_100_after_a_head_of_which_nothing_was_sent_yet) {
+  application.handlers["/"] = [](Exchange& exchange) {
+    exchange.send_head(200, {});
+    exchange.want_body();
+  };
+  application.body_handler = [](Exchange& exchange) {
+    exchange.send_body(exchange.body(), false);
+    exchange.release();
+  };
+  start();
+  Client client = connect();
+  client.send(kExpect);
+  client.read_until_contains("HTTP/1.1 100 Continue\r\n\r\n");
+  client.received.clear();
+  client.send("hello");
+  const auto response = client.response();
+  EXPECT_EQ(response.body, "hello");
+  EXPECT_FALSE(response.has("Connection"));
+}
+
 TEST_F(Expectations, get_no_100_when_the_body_is_there_already) {
   application.handlers["/"] = [](Exchange& exchange) { exchange.want_body(); };
   application.body_handler = [](Exchange& exchange) { answer(exchange, 200, exchange.body()); };

@@ -41,6 +41,22 @@ TEST_F(Timeouts, a_head_that_does_not_end_is_408_however_it_trickles) {
   EXPECT_TRUE(application.seen.empty());
 }
 
+TEST_F(Timeouts, a_rest_of_a_body_may_take_longer_than_body_timeout_but_not_be_silent_so_long) {
+  start(short_ones());
+  Client client = connect();
+  client.send(post("/", 100));
+  EXPECT_EQ(client.response().status, 200);
+  for (int i = 0; i < 9; ++i) {
+    client.send(std::string(10, 'x'));
+    turn_for(milliseconds(50));
+  }
+  client.send(std::string(10, 'x') + std::string(kGet));
+  EXPECT_EQ(client.response().body, "hello");
+  client.send(post("/", 100));
+  EXPECT_EQ(client.response().status, 200);
+  EXPECT_GE(time_to_end(client).count(), 140);
+}
+
 TEST_F(Timeouts, an_idle_connection_is_closed_in_silence_after_keep_alive) {
   start(short_ones());
   Client client = connect();
