@@ -9,7 +9,6 @@ namespace {
 
 constexpr std::size_t kMostSizeDigits = 15;
 constexpr std::size_t kMostExtension = 256;
-constexpr std::size_t kMostTrailers = 8 * 1024;
 
 Refusal bad(const char* reason) {
   return Refusal{400, reason};
@@ -17,10 +16,11 @@ Refusal bad(const char* reason) {
 
 }  // namespace
 
-void BodyDecoder::begin(const RequestHead& head) {
+void BodyDecoder::begin(const RequestHead& head, const HeadLimits& limits) {
+  limits_ = &limits;
   chunked_ = head.framing == RequestHead::Framing::chunked;
   left_ = head.content_length;
-  overhead_ = 0;
+  overhead_ = trailers_ = 0;
   switch (head.framing) {
     case RequestHead::Framing::none:
       state_ = State::complete;
@@ -99,8 +99,9 @@ Refusal BodyDecoder::take_size(char c) {
   overhead_ = 0;
   if (c == '\r') {
     state_ = State::size_lf;
-  } else if (c == ';') {
+  } else if (c == ';' || syntax::is_blank(c)) {
     state_ = State::extension;
+    extension_ = c == ';' ? Extension::begun : Extension::before;
   } else {
     return bad("malformed chunk size");
   }
@@ -108,22 +109,66 @@ Refusal BodyDecoder::take_size(char c) {
 }
 
 Refusal BodyDecoder::take_extension(char c) {
-  if (c == '\r') {
+  const bool complete = extension_ == Extension::name || extension_ == Extension::value ||
+                        extension_ == Extension::unquoted;
+  if (c == '\r' && complete) {
     state_ = State::size_lf;
     return {};
   }
   if (++overhead_ > kMostExtension) return bad("chunk extension too long");
-  return syntax::is_field_byte(c) ? Refusal() : bad("malformed chunk extension");
+  return extend(c) ? Refusal() : bad("malformed chunk extension");
+}
+
+bool BodyDecoder::extend(char c) {
+  const auto go_on = [&](Extension to) {
+    extension_ = to;
+    return true;
+  };
+  const bool blank = syntax::is_blank(c);
+  switch (extension_) {
+    case Extension::before:
+      return blank || (c == ';' && go_on(Extension::begun));
+    case Extension::begun:
+      return blank || (syntax::is_token_char(c) && go_on(Extension::name));
+    case Extension::name:
+      if (syntax::is_token_char(c)) return true;
+      [[fallthrough]];
+    case Extension::after_name:
+      if (blank) return go_on(Extension::after_name);
+      if (c == '=') return go_on(Extension::equals);
+      return c == ';' && go_on(Extension::begun);
+    case Extension::equals:
+      if (c == '"') return go_on(Extension::quoted);
+      return blank || (syntax::is_token_char(c) && go_on(Extension::value));
+    case Extension::value:
+      if (syntax::is_token_char(c)) return true;
+      [[fallthrough]];
+    case Extension::unquoted:
+      if (blank) return go_on(Extension::before);
+      return c == ';' && go_on(Extension::begun);
+    case Extension::quoted:
+      if (c == '"') return go_on(Extension::unquoted);
+      if (c == '\\') return go_on(Extension::escaped);
+      return syntax::is_field_byte(c);
+    case Extension::escaped:
+      return syntax::is_field_byte(c) && go_on(Extension::quoted);
+  }
+  return false;
 }
 
 Refusal BodyDecoder::take_trailer(char c) {
-  if (++overhead_ > kMostTrailers) return {431, "trailers too large"};
+  if (state_ == State::trailer_start && c == '\r') {
+    state_ = State::end_lf;
+    return {};
+  }
+  if (state_ == State::end_lf) {
+    state_ = State::complete;
+    return c == '\n' ? Refusal() : bad("malformed trailer");
+  }
+  if (++overhead_ > limits_->field_bytes) return {431, "trailers too large"};
   switch (state_) {
     case State::trailer_start:
-      if (c == '\r') {
-        state_ = State::end_lf;
-        return {};
-      }
+      if (++trailers_ > limits_->fields) return {431, "too many trailers"};
       state_ = State::trailer_name;
       return syntax::is_token_char(c) ? Refusal() : bad("malformed trailer");
     case State::trailer_name:
@@ -138,11 +183,8 @@ Refusal BodyDecoder::take_trailer(char c) {
         return {};
       }
       return syntax::is_field_byte(c) ? Refusal() : bad("malformed trailer");
-    case State::trailer_lf:
-      state_ = State::trailer_start;
-      return c == '\n' ? Refusal() : bad("malformed trailer");
     default:
-      state_ = State::complete;
+      state_ = State::trailer_start;
       return c == '\n' ? Refusal() : bad("malformed trailer");
   }
 }

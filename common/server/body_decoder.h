@@ -3,16 +3,18 @@
 #include <cstdint>
 #include <string_view>
 
+#include "common/server/head_parser.h"
 #include "common/server/request_head.h"
 
 namespace mgr::server {
 
 // Finds the end of a request body and takes the chunked coding off it (RFC 9112 6, 7.1). Strict:
-// every line ends in CRLF; sizes, extensions and trailers are bounded. Trailers are checked and
-// dropped.
+// every line ends in CRLF; sizes and extensions are bounded, trailers by the limits of a head.
+// Extensions and trailers are checked and dropped.
 class BodyDecoder {
  public:
-  void begin(const RequestHead& head);
+  // `limits` must outlive the body.
+  void begin(const RequestHead& head, const HeadLimits& limits);
   bool complete() const { return state_ == State::complete; }
   // Bytes still to come by Content-Length; 0 when chunked.
   std::uint64_t remaining() const { return chunked_ ? 0 : left_; }
@@ -38,16 +40,34 @@ class BodyDecoder {
     complete,
   };
 
+  // What has come of a chunk's extensions (RFC 9112 7.1.1).
+  enum class Extension {
+    before,  // blanks that only another extension may follow
+    begun,   // a semicolon
+    name,
+    after_name,
+    equals,
+    value,
+    quoted,
+    escaped,
+    unquoted,  // a quoted value is complete
+  };
+
   Refusal take(char c);
   Refusal take_size(char c);
   Refusal take_extension(char c);
+  // False: `c` may not stand here.
+  bool extend(char c);
   Refusal take_trailer(char c);
 
+  const HeadLimits* limits_ = nullptr;
   State state_ = State::complete;
+  Extension extension_ = Extension::before;
   bool chunked_ = false;
   std::uint64_t left_ = 0;  // of the chunk or the body
   std::size_t size_digits_ = 0;
-  std::size_t overhead_ = 0;  // bytes of this extension, or of all trailers
+  std::size_t overhead_ = 0;  // bytes of this chunk's extensions, or of all trailers
+  std::size_t trailers_ = 0;
 };
 
 }  // namespace mgr::server

@@ -127,8 +127,8 @@ Refusal HeadParser::run(std::string_view input, std::size_t& consumed) {
 }
 
 Refusal HeadParser::too_big() const {
-  const std::size_t size = head_->raw.size() - (line_end_ + 2) - (head_complete_ ? 2 : 0);
-  return size > limits_.field_bytes ? kFieldsTooLarge : Refusal();
+  const std::size_t others = line_end_ + 2 + (head_complete_ ? 2 : 0);
+  return head_->raw.size() > others + limits_.field_bytes ? kFieldsTooLarge : Refusal();
 }
 
 // A span that comes in pieces which are not adjacent (a folded line) keeps its first place and a

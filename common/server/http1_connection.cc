@@ -159,7 +159,7 @@ void Http1Connection::start_exchange(bool input_ends) {
   }
   exchange_->begin(*this, peer_, context_.forwarded,
                    context_.counters.running_since_ns.load(std::memory_order_relaxed));
-  body_.begin(head);
+  body_.begin(head, context_.limits);
   body_received_ = 0;
   continue_awaited_ = head.expects_continue && input_ends;
   state_ = State::exchange;

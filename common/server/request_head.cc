@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "common/server/address.h"
 #include "common/server/syntax.h"
 
 namespace mgr::server {
@@ -13,10 +14,50 @@ Refusal bad(const char* reason) {
   return Refusal{400, reason};
 }
 
-// uri-host [":" port] (RFC 3986 3.2.2), without the comma, which some proxies use to join fields.
+// IP-literal, IPv4address or reg-name, without the comma, which some proxies use to join fields.
+// IPvFuture has no version yet.
+bool is_host(std::string_view text) {
+  static constexpr auto kBytes = syntax::Bytes::alphanumeric_and("-._~!$&'()*+;=");
+  if (kBytes.have_all(text)) return !text.empty();
+  if (text.front() == '[') {
+    if (text.back() != ']') return false;
+    const std::string_view address = text.substr(1, text.size() - 2);
+    return address.find(':') != std::string_view::npos && IpAddress::parse(address);
+  }
+  for (std::size_t at = 0; at < text.size(); ++at) {
+    if (kBytes.have(text[at])) continue;
+    if (text[at] != '%' || text.size() - at < 3 || syntax::hex_digit(text[at + 1]) < 0 ||
+        syntax::hex_digit(text[at + 2]) < 0) {
+      return false;
+    }
+    at += 2;
+  }
+  return true;
+}
+
+// uri-host [":" port] (RFC 9112 3.2, RFC 3986 3.2.2).
 bool is_authority(std::string_view text) {
-  static constexpr auto kBytes = syntax::Bytes::alphanumeric_and("-._~!$&'()*+;=%:[]");
-  return kBytes.have_all(text);
+  std::size_t port = text.size();
+  while (port > 0 && syntax::is_digit(text[port - 1])) --port;
+  if (port == 0 || text[port - 1] != ':') return is_host(text);
+  std::uint64_t number = 0;
+  const bool long_one = text.size() - port > 4;
+  if (long_one && (!syntax::parse_decimal(text.substr(port), number) || number > 65535)) {
+    return false;
+  }
+  return is_host(text.substr(0, port - 1));
+}
+
+// Without a port that says no more than the scheme.
+std::string_view without_default_port(std::string_view authority, std::string_view port) {
+  if (authority.ends_with(port)) return authority.substr(0, authority.size() - port.size());
+  if (authority.ends_with(':')) authority.remove_suffix(1);
+  return authority;
+}
+
+bool same_ignoring_case(std::string_view one, std::string_view other) {
+  return std::equal(one.begin(), one.end(), other.begin(), other.end(),
+                    [](char a, char b) { return syntax::lower(a) == syntax::lower(b); });
 }
 
 bool is_version(std::string_view text) {
@@ -103,7 +144,7 @@ Refusal RequestHead::parse_absolute_target() {
   const std::size_t begin = colon + 3;
   const std::size_t end = std::min(target.find_first_of("/?", begin), target.size());
   authority_ = span(target_.begin + begin, end - begin);
-  if (authority_.size == 0 || !is_authority(view(authority_))) return bad("malformed authority");
+  if (!is_authority(view(authority_))) return bad("malformed authority");
   path_ = span(target_.begin + end, target.size() - end);
   return {};
 }
@@ -176,10 +217,18 @@ Refusal RequestHead::note_field(std::string_view name, std::string_view value) {
 
 Refusal RequestHead::note_host(std::string_view value) {
   if (++hosts_ > 1) return bad("repeated Host");
-  if (!is_authority(value)) return bad("malformed Host");
-  // RFC 9112 3.2.2 lets the target win; readers that take Host instead would disagree.
-  if (authority_.size > 0 && value != view(authority_)) return bad("Host and target disagree");
+  if (!value.empty() && !is_authority(value)) return bad("malformed Host");
+  if (authority_.size > 0 && !targets(value)) return bad("Host and target disagree");
   return {};
+}
+
+// Whether an absolute target names the same host and port as Host. RFC 9112 3.2.2 lets the target
+// win; readers that take Host instead would disagree.
+bool RequestHead::targets(std::string_view host) const {
+  const bool https = view(target_).find(':') == std::string_view("https").size();
+  const std::string_view port = https ? ":443" : ":80";
+  return same_ignoring_case(without_default_port(host, port),
+                            without_default_port(view(authority_), port));
 }
 
 Refusal RequestHead::note_content_length(std::string_view value) {

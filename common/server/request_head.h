@@ -62,6 +62,7 @@ class RequestHead {
   Refusal check_structure();
   Refusal note_field(std::string_view name, std::string_view value);
   Refusal note_host(std::string_view value);
+  bool targets(std::string_view host) const;
   Refusal note_content_length(std::string_view value);
   Refusal note_transfer_encoding(std::string_view value);
   void note_connection(std::string_view value);

@@ -36,6 +36,7 @@ const std::vector<Case>& cases() {
       {"nothing but a method", line("GET"), 400},
       {"no target", line("GET HTTP/1.1"), 400},
       {"a line feed alone after the request line", "GET / HTTP/1.1\nHost: a\r\n\r\n", 400},
+      {"a line feed alone after a whole request line", "GET / HTTP/1.1\r\n\nHost: a\r\n\r\n", 400},
       {"line feeds alone everywhere", "GET / HTTP/1.1\nHost: a\n\n", 400},
       {"a carriage return alone", "GET / HTTP/1.1\rHost: a\r\n\r\n", 400},
       {"garbage", "\x16\x03\x01\x02\x00\x01"s, 400},
@@ -57,6 +58,15 @@ const std::vector<Case>& cases() {
       {"an absolute target", line("GET http://a/b?c HTTP/1.1"), 200},
       {"an absolute target without a path", line("GET HTTPS://a HTTP/1.1"), 200},
       {"an absolute target of another host", line("GET http://b/ HTTP/1.1"), 400},
+      {"an absolute target in another case", line("GET http://A/ HTTP/1.1"), 200},
+      {"an absolute target with the port of http", line("GET http://a:80/ HTTP/1.1"), 200},
+      {"an absolute target with the port of https", line("GET https://a:443/ HTTP/1.1"), 200},
+      {"an absolute target with the port of another scheme", line("GET https://a:80/ HTTP/1.1"),
+       400},
+      {"a Host with the port that the target leaves out",
+       "GET http://a/ HTTP/1.1\r\nHost: a:80\r\n\r\n", 200},
+      {"an absolute target with another port", line("GET http://a:81/ HTTP/1.1"), 400},
+      {"an absolute target with an empty Host", "GET http://a/ HTTP/1.1\r\nHost:\r\n\r\n", 400},
       {"an absolute target with a user", line("GET http://u@a/ HTTP/1.1"), 400},
       {"an absolute target without a host", line("GET http:///b HTTP/1.1"), 400},
       {"another scheme", line("GET ftp://a/ HTTP/1.1"), 400},
@@ -78,6 +88,21 @@ const std::vector<Case>& cases() {
       {"a Host with a port", "GET / HTTP/1.1\r\nHost: [::1]:80\r\n\r\n", 200},
       {"a Host with a path", "GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", 400},
       {"a Host with a user", "GET / HTTP/1.1\r\nHost: u@a\r\n\r\n", 400},
+      {"a Host in brackets without an end", "GET / HTTP/1.1\r\nHost: [::1\r\n\r\n", 400},
+      {"a Host in brackets that is no address", "GET / HTTP/1.1\r\nHost: [zz]\r\n\r\n", 400},
+      {"a Host of IPv4 in brackets", "GET / HTTP/1.1\r\nHost: [1.2.3.4]\r\n\r\n", 400},
+      {"a Host that goes on after brackets", "GET / HTTP/1.1\r\nHost: [::1]a\r\n\r\n", 400},
+      {"a Host of IPv6 without brackets", "GET / HTTP/1.1\r\nHost: ::1\r\n\r\n", 400},
+      {"a Host with a name as its port", "GET / HTTP/1.1\r\nHost: a:b\r\n\r\n", 400},
+      {"a Host with two ports", "GET / HTTP/1.1\r\nHost: a:80:80\r\n\r\n", 400},
+      {"a Host with the last port", "GET / HTTP/1.1\r\nHost: a:65535\r\n\r\n", 200},
+      {"a Host with a port too many", "GET / HTTP/1.1\r\nHost: a:65536\r\n\r\n", 400},
+      {"a Host with an empty port", "GET / HTTP/1.1\r\nHost: a:\r\n\r\n", 200},
+      {"a Host that is a port alone", "GET / HTTP/1.1\r\nHost: :80\r\n\r\n", 400},
+      {"a Host with a percent sign", "GET / HTTP/1.1\r\nHost: a%\r\n\r\n", 400},
+      {"a Host with half an escape", "GET / HTTP/1.1\r\nHost: a%2\r\n\r\n", 400},
+      {"a Host with an escape", "GET / HTTP/1.1\r\nHost: a%c3%A4b\r\n\r\n", 200},
+      {"a Host with an underscore", "GET / HTTP/1.1\r\nHost: a_b.c-d:80\r\n\r\n", 200},
       {"a list of Hosts", "GET / HTTP/1.1\r\nHost: a, b\r\n\r\n", 400},
       {"a Host with a space", "GET / HTTP/1.1\r\nHost: a b\r\n\r\n", 400},
       // Fields
@@ -222,6 +247,23 @@ const std::vector<BodyCase>& body_cases() {
       {"an extension with a line feed", "5;a\nhello\r\n0\r\n\r\n", 400, ""},
       {"an extension with a carriage return", "5;a\rb\r\nhello\r\n0\r\n\r\n", 400, ""},
       {"an extension with NUL", "5;\0\r\nhello\r\n0\r\n\r\n"s, 400, ""},
+      {"an extension with blanks", "5 ; a\t= b ;c = \"d\";e\r\nhello\r\n0\r\n\r\n", 200, "hello"},
+      {"an extension with a quoted string", "5;a=\"\\\" ;\t\xff\"\r\nhello\r\n0\r\n\r\n", 200,
+       "hello"},
+      {"an extension without a name", "5;\r\nhello\r\n0\r\n\r\n", 400, ""},
+      {"an extension with a value alone", "5;=b\r\nhello\r\n0\r\n\r\n", 400, ""},
+      {"an extension without its value", "5;a=\r\nhello\r\n0\r\n\r\n", 400, ""},
+      {"an extension with a space in its name", "5;a b\r\nhello\r\n0\r\n\r\n", 400, ""},
+      {"an extension with a space in its value", "5;a=b c\r\nhello\r\n0\r\n\r\n", 400, ""},
+      {"an extension and a space", "5;a=b \r\nhello\r\n0\r\n\r\n", 400, ""},
+      {"two equals signs in an extension", "5;a=b=c\r\nhello\r\n0\r\n\r\n", 400, ""},
+      {"empty extensions", "5;a=b;;\r\nhello\r\n0\r\n\r\n", 400, ""},
+      {"an extension above ASCII", "5;\xff\r\nhello\r\n0\r\n\r\n", 400, ""},
+      {"an extension with an open quote", "5;a=\"x\r\nhello\r\n0\r\n\r\n", 400, ""},
+      {"an extension with an escaped end", "5;a=\"x\\\r\nhello\r\n0\r\n\r\n", 400, ""},
+      {"an extension with a control character", "5;a=\"\x01\"\r\nhello\r\n0\r\n\r\n", 400, ""},
+      {"an extension after its quotes", "5;a=\"x\"y\r\nhello\r\n0\r\n\r\n", 400, ""},
+      {"blanks of 257 bytes", "5" + std::string(257, ' ') + ";a\r\nhello\r\n0\r\n\r\n", 400, ""},
       {"an extension of 256 bytes", "5;" + std::string(256, 'a') + "\r\nhello\r\n0\r\n\r\n", 200,
        "hello"},
       {"an extension of 257 bytes", "5;" + std::string(257, 'a') + "\r\nhello\r\n0\r\n\r\n", 400,
@@ -233,7 +275,6 @@ const std::vector<BodyCase>& body_cases() {
       {"a trailer with a space before the colon", "5\r\nhello\r\n0\r\nA : b\r\n\r\n", 400, ""},
       {"a folded trailer", "5\r\nhello\r\n0\r\nA: b\r\n c\r\n\r\n", 400, ""},
       {"a trailer with a line feed", "5\r\nhello\r\n0\r\nA: b\n\r\n", 400, ""},
-      {"trailers beyond 8 KiB", "0\r\nA: " + std::string(9000, 'b') + "\r\n\r\n", 431, ""},
   };
   return all;
 }
@@ -348,6 +389,27 @@ TEST_F(Limits, field_bytes_of_the_limit_are_served_and_one_more_is_431) {
   const std::size_t others = std::string_view("Host: a\r\nX: \r\n").size();
   EXPECT_EQ(status_of(get("X: " + std::string(1000 - others, 'y') + "\r\n")), 200);
   EXPECT_EQ(status_of(get("X: " + std::string(1001 - others, 'y') + "\r\n")), 431);
+}
+
+TEST_F(Limits, trailers_of_the_limits_are_served_and_one_more_field_or_byte_is_431) {
+  ServerOptions options;
+  options.limit_headers = 10;
+  options.limit_header_size = 1000;
+  start(options);
+  application.handlers["/"] = application.body_handler = [](Exchange& exchange) {
+    if (exchange.body_complete()) answer(exchange, 200, "");
+  };
+  application.disconnect_handler = [](Exchange& exchange) { exchange.release(); };
+  const auto status_with = [&](std::string_view trailers) {
+    return status_of(chunked("0\r\n" + std::string(trailers) + "\r\n"));
+  };
+  std::string ten;
+  for (int i = 0; i < 10; ++i) ten += "X: y\r\n";
+  EXPECT_EQ(status_with(ten), 200);
+  EXPECT_EQ(status_with(ten + "X: y\r\n"), 431);
+  const std::size_t others = std::string_view("X: \r\n").size();
+  EXPECT_EQ(status_with("X: " + std::string(1000 - others, 'y') + "\r\n"), 200);
+  EXPECT_EQ(status_with("X: " + std::string(1001 - others, 'y') + "\r\n"), 431);
 }
 
 TEST_F(Limits, an_endless_field_is_refused_before_it_ends) {
