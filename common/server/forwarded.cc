@@ -39,10 +39,24 @@ std::string_view known_scheme(std::string_view value) {
   return {};
 }
 
-// The last element of a list: what the nearest proxy said.
+// Takes off a list what follows its separator at `at`, if there is one.
+std::string_view take_from(std::string_view& list, std::size_t at) {
+  const bool alone = at == std::string_view::npos;
+  const std::string_view last = syntax::trim(alone ? list : list.substr(at + 1));
+  list = alone ? std::string_view() : list.substr(0, at);
+  return last;
+}
+
+// Takes off a list its last element: what the nearest proxy said. Empty ones are none
+// (RFC 9110 5.6.1).
+std::string_view take_last_element(std::string_view& list) {
+  std::string_view last;
+  while (last.empty() && !list.empty()) last = take_from(list, list.rfind(','));
+  return last;
+}
+
 std::string_view last_element(std::string_view list) {
-  const std::size_t comma = list.rfind(',');
-  return syntax::trim(comma == std::string_view::npos ? list : list.substr(comma + 1));
+  return take_last_element(list);
 }
 
 bool is_host(std::string_view text) {
@@ -74,11 +88,7 @@ std::size_t last_unquoted(std::string_view text, char separator) {
 }
 
 std::string_view take_last(std::string_view& list, char separator) {
-  const std::size_t at = last_unquoted(list, separator);
-  const std::string_view last =
-      syntax::trim(at == std::string_view::npos ? list : list.substr(at + 1));
-  list = at == std::string_view::npos ? std::string_view() : list.substr(0, at);
-  return last;
+  return take_from(list, last_unquoted(list, separator));
 }
 
 }  // namespace
@@ -89,14 +99,16 @@ class ForwardedPolicy::ClientWalk {
  public:
   explicit ClientWalk(const ForwardedPolicy& policy) : policy_(policy) {}
   bool ended() const { return ended_; }
-  void step(std::string_view node) {
+  // Whether the node is the client, as far as is known.
+  bool step(std::string_view node) {
     auto endpoint = parse_node(node);
     if (!endpoint) {
       ended_ = true;
-      return;
+      return false;
     }
     ended_ = !policy_.trusts(*IpAddress::parse(endpoint->host));
     client_ = std::move(endpoint);
+    return true;
   }
   std::optional<Endpoint> take() { return std::move(client_); }
 
@@ -161,7 +173,11 @@ ForwardedPolicy::Claim ForwardedPolicy::read_x_forwarded(
     const std::string_view what = field->name.substr(12);
     if (what == "for") {
       std::string_view list = field->value;
-      while (!list.empty() && !walk.ended()) walk.step(take_last(list, ','));
+      while (!walk.ended()) {
+        const std::string_view node = take_last_element(list);
+        if (node.empty()) break;
+        walk.step(node);
+      }
     } else if (what == "proto" && claim.scheme.empty()) {
       claim.scheme = known_scheme(last_element(field->value));
     } else if (what == "host" && trust_host_ && claim.host.empty()) {
@@ -185,7 +201,10 @@ ForwardedPolicy::Claim ForwardedPolicy::read_rfc7239(
     std::string_view list = field->value;
     while (!list.empty() && !walk.ended()) {
       std::string_view element = take_last(list, ',');
+      if (element.empty()) continue;
       std::string_view node = "unknown";
+      std::string_view scheme;
+      std::string_view host;
       while (!element.empty()) {
         const std::string_view pair = take_last(element, ';');
         const std::size_t equals = pair.find('=');
@@ -193,13 +212,15 @@ ForwardedPolicy::Claim ForwardedPolicy::read_rfc7239(
         const std::string_view value = unquote(pair.substr(equals + 1));
         const std::string_view name = pair.substr(0, equals);
         if (equals_ignoring_case(name, "for")) node = value;
-        if (nearest && equals_ignoring_case(name, "proto")) claim.scheme = known_scheme(value);
-        if (nearest && trust_host_ && equals_ignoring_case(name, "host") && is_host(value)) {
-          claim.host = value;
-        }
+        if (equals_ignoring_case(name, "proto")) scheme = known_scheme(value);
+        if (trust_host_ && equals_ignoring_case(name, "host") && is_host(value)) host = value;
+      }
+      // How the client came is told where it is named; a nearest proxy that hides it tells too.
+      if (walk.step(node) || nearest) {
+        claim.scheme = scheme;
+        claim.host = host;
       }
       nearest = false;
-      walk.step(node);
     }
   }
   claim.client = walk.take();

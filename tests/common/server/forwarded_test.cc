@@ -126,8 +126,20 @@ TEST_F(Forwarding, stops_at_garbage) {
   EXPECT_EQ(client(proxies, "X-Forwarded-For: 192.0.2.1, nonsense\r\n"), "127.0.0.1");
   EXPECT_EQ(client(proxies, "X-Forwarded-For: \r\n"), "127.0.0.1");
   EXPECT_EQ(client(proxies, "X-Forwarded-For: ,,,\r\n"), "127.0.0.1");
+  EXPECT_EQ(client(proxies, "X-Forwarded-For: \", 192.0.2.1\r\n"), "192.0.2.1");
   EXPECT_EQ(client(proxies, "X-Forwarded-For: 300.0.0.1\r\n"), "127.0.0.1");
   EXPECT_EQ(client(proxies, "X-Forwarded-For: [2001:db8::1\r\n"), "127.0.0.1");
+}
+
+TEST_F(Forwarding, takes_no_empty_element_for_one) {
+  const std::vector<std::string> proxies = {"127.0.0.1", "10.0.0.0/8"};
+  EXPECT_EQ(client(proxies, "X-Forwarded-For: 192.0.2.1,\r\n"), "192.0.2.1");
+  EXPECT_EQ(client(proxies, "X-Forwarded-For: 192.0.2.1, ,10.0.0.1 , ,\r\n"), "192.0.2.1");
+  EXPECT_EQ(see(trusting(proxies), "X-Forwarded-Proto: https, ,\r\n").scheme, "https");
+  const Seen seen = see(trusting(proxies, ForwardedFamily::rfc7239),
+                        "Forwarded: , for=192.0.2.1;proto=https, ,for=10.0.0.1;proto=http,\r\n");
+  EXPECT_EQ(seen.client, "192.0.2.1");
+  EXPECT_EQ(seen.scheme, "https");
 }
 
 TEST_F(Forwarding, takes_the_last_scheme_and_only_known_ones) {
@@ -192,7 +204,19 @@ TEST_F(Forwarding, reads_rfc7239) {
              "Forwarded: for=192.0.2.1;proto=https\r\n"
              "Forwarded: for=192.0.2.2, for=10.0.0.9;proto=http\r\n");
   EXPECT_EQ(seen.client, "192.0.2.2");
-  EXPECT_EQ(seen.scheme, "http") << "of the nearest proxy alone";
+  EXPECT_EQ(seen.scheme, "http") << "of the client's own element";
+  seen = see(options({"host"}),
+             "Forwarded: for=192.0.2.1;host=x;proto=http\r\n"
+             "Forwarded: for=192.0.2.2;proto=https;host=y, for=10.0.0.9;proto=http;host=z\r\n");
+  EXPECT_EQ(seen.client, "192.0.2.2");
+  EXPECT_EQ(seen.scheme, "https");
+  EXPECT_EQ(seen.host, "y");
+  seen = see(options(), "Forwarded: for=192.0.2.1;proto=http, for=_hidden;proto=https\r\n");
+  EXPECT_EQ(seen.client, "127.0.0.1");
+  EXPECT_EQ(seen.scheme, "https") << "of a nearest proxy that hides its client";
+  seen = see(options(), "Forwarded: for=_hidden;proto=https, for=10.0.0.9;proto=http\r\n");
+  EXPECT_EQ(seen.client, "10.0.0.9");
+  EXPECT_EQ(seen.scheme, "http");
   seen = see(options(), "Forwarded: for=192.0.2.1, for=_hidden\r\n");
   EXPECT_EQ(seen.client, "127.0.0.1");
   seen = see(options({"host"}), "Forwarded: for=192.0.2.1;host=\"public.example:81\"\r\n");
