@@ -101,8 +101,18 @@ def test_C4_C5_C9_send_refuses_bad_messages_and_ignores_extra_keys(worker):
     assert raised == {
         "unknown type": "RuntimeError", "websocket type": "RuntimeError", "no type": "KeyError", "no dict": "TypeError",
         "no status": "KeyError", "status is text": "TypeError",
-        "status of one digit": "ValueError", "header name is text": "TypeError",
-        "header is no pair": "ValueError", "header with a newline": "ValueError",
+        "status of one digit": "'http.response.start': 7 is no final status (200..999)",
+        "status is interim": "'http.response.start': 199 is no final status (200..999)",
+        "status of four digits": "'http.response.start': 1000 is no final status (200..999)",
+        "header name is text": "TypeError",
+        "header is no pair": "an item of 'headers' is not a pair of name and value",
+        "header with a newline": "'http.response.start': a control character in the header "
+                                 "(b'a', b'b\\r\\nc: d')",
+        "header name with a space": "'http.response.start': HTTP forbids the name of the header "
+                                    "(b'a b', b'\\xff')",
+        "two lengths": "'http.response.start': a second Content-Length: (b'Content-Length', b'1')",
+        "length is no number": "'http.response.start': malformed Content-Length: "
+                               "(b'content-length', b'-1')",
         "body first": "RuntimeError", "body is text": "TypeError", "second start": "RuntimeError"}
 
 
@@ -193,6 +203,21 @@ def test_scope_has_the_types_and_values_of_the_specification(worker):
                      "client": "tuple", "scheme": "str", "method": "str", "root_path": "str",
                      "path": "str", "raw_path": "bytes", "query_string": "bytes", "headers": "list",
                      "state": "dict", "extensions": "dict"}
+
+
+def test_scope_path_is_below_root_path_but_for_the_server_as_the_target(python, tmp_path):
+    (tmp_path / "main.py").write_text('''
+async def app(scope, receive, send):
+    assert scope["type"] == "http"
+    await send({"type": "http.response.start", "status": 200})
+    await send({"type": "http.response.body",
+                "body": f'{scope["path"]} {scope["root_path"]}'.encode()})
+''')
+    with mold_harness.Mold(tmp_path, "main:app", python=python, root_path="/api") as mold:
+        worker = mold.serving_worker()
+        for head, path in ((b"GET /a", b"/api/a"), (b"OPTIONS *", b"*")):
+            data = read_all(worker.raw(head + b" HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"))
+            assert data.partition(b"\r\n\r\n")[2] == path + b" /api"
 
 
 def test_scope_headers_keep_order_and_duplicates(worker):

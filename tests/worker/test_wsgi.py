@@ -144,6 +144,18 @@ def test_repeated_fields_are_joined(worker):
         ("a,b", "1,2", "a=1; b=2")
 
 
+def test_the_server_as_the_target_of_options_is_below_no_root(mold_of_test, tmp_path):
+    (tmp_path / "main.py").write_text('''
+def app(environ, start_response):
+    start_response("200 OK", [])
+    return [repr((environ["SCRIPT_NAME"], environ["PATH_INFO"])).encode()]
+''')
+    worker = mold_of_test("main:app", interface="wsgi", root_path="/api").serving_worker()
+    for head, expected in ((b"GET /a", ("/api", "/a")), (b"OPTIONS *", ("", "*"))):
+        raw = ask(worker, head + b" HTTP/1.1\r\n\r\n")
+        assert eval(raw.partition(b"\r\n\r\n")[2]) == expected
+
+
 @pytest.mark.parametrize("threads", THREADS)
 def test_root_path_is_script_name_and_a_unix_socket_takes_its_name_from_host(mold_of_test, tmp_path,
                                                                              threads):

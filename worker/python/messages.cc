@@ -1,9 +1,13 @@
 // What receive() gives and send() takes: ASGI's HTTP messages (spec www.rst 2.5).
 
 #include <array>
+#include <cstdint>
 #include <optional>
 #include <utility>
+#include <vector>
 
+#include "common/base/check.h"
+#include "common/server/syntax.h"
 #include "worker/python/constants.h"
 #include "worker/python/dispatcher.h"
 #include "worker/python/message_fields.h"
@@ -42,6 +46,34 @@ class Kinds {
   std::array<PyObject*, 2> last_{};  // by Kind
 };
 Kinds kinds;
+
+// What HTTP forbids in a field; null: nothing.
+const char* fault_of(const server::HeaderField& field, bool& has_length) {
+  namespace syntax = server::syntax;
+  if (!syntax::is_token(field.name)) return "HTTP forbids the name of the header";
+  if (!syntax::is_field_value(field.value)) return "a control character in the header";
+  if (!syntax::equals_ignoring_case(field.name, "content-length")) return nullptr;
+  if (std::exchange(has_length, true)) return "a second Content-Length:";
+  std::uint64_t length = 0;
+  const bool good = syntax::parse_decimal(syntax::trim(field.value), length);
+  return good ? nullptr : "malformed Content-Length:";
+}
+
+// Says why the server has refused the fields of a message.
+void raise_bad_field(const std::vector<server::HeaderField>& fields, const char* type) {
+  bool has_length = false;
+  for (const server::HeaderField& field : fields) {
+    const char* fault = fault_of(field, has_length);
+    if (!fault) continue;
+    Ref name = bytes(field.name);
+    Ref value = name ? bytes(field.value) : Ref();
+    if (value) {
+      PyErr_Format(PyExc_ValueError, "'%s': %s (%R, %R)", type, fault, name.get(), value.get());
+    }
+    return;
+  }
+  CHECK(false);
+}
 
 }  // namespace
 
@@ -149,9 +181,13 @@ Request::Sent Request::send_start(PyObject* message) {
   if (!take_headers(message, kept)) return Sent::failed;
   bool trailers = false;
   if (!flag(message, c.trailers, trailers)) return Sent::failed;
+  if (code < 200 || code > 999) {
+    PyErr_Format(PyExc_ValueError, "'http.response.start': %ld is no final status (200..999)",
+                 code);
+    return Sent::failed;
+  }
   if (!exchange_ || exchange_->response_complete()) return Sent::done;
-  const int checked = code < 0 || code > 999 ? 0 : static_cast<int>(code);
-  const auto result = exchange_->send_head(checked, dispatcher_.scratch_headers());
+  const auto result = exchange_->send_head(static_cast<int>(code), dispatcher_.scratch_headers());
   if (trailers && result == Exchange::SendResult::sent) trailers_ = Trailers::announced;
   return outcome_of(result, "http.response.start", true);
 }
@@ -193,8 +229,7 @@ Request::Sent Request::outcome_of(Exchange::SendResult result, const char* type,
       PyErr_SetString(PyExc_RuntimeError, "the response is shorter than its Content-Length");
       return Sent::failed;
     case Exchange::SendResult::bad_head:
-      PyErr_SetString(PyExc_ValueError,
-                      "the status is not in 100..999, or HTTP forbids a header's name or value");
+      raise_bad_field(dispatcher_.scratch_headers(), type);
       return Sent::failed;
     case Exchange::SendResult::wrong_order:
       PyErr_Format(PyExc_RuntimeError, "unexpected ASGI message '%s': the response has %s", type,

@@ -75,6 +75,7 @@ Ref ScopeBuilder::method_of(std::string_view method) {
 }
 
 Ref ScopeBuilder::path_of(std::string_view raw_path) {
+  if (raw_path == "*") return string(raw_path);  // of the server (RFC 9110 7.1): below no root
   const bool plain = raw_path.find('%') == std::string_view::npos;
   if (root_path_.empty() && plain) return string(raw_path);
   decoded_ = root_path_;

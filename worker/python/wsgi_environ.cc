@@ -127,6 +127,8 @@ Ref EnvironBuilder::build(const server::Request& request, PyObject* input) {
             set(dict, k.raw_uri, latin1(request.target)) &&
             PyDict_SetItem(dict, k.input, input) == 0 && set_addresses(dict, request) &&
             set_fields(dict, request);
+  // Of the server (RFC 9110 7.1): below no root.
+  if (ok && request.raw_path == "*") ok = set(dict, "SCRIPT_NAME", latin1(""));
   if (ok && !request.query.empty()) ok = set(dict, k.query_string, latin1(request.query));
   if (ok && request.scheme == "https") ok = PyDict_SetItem(dict, k.url_scheme, k.https) == 0;
   if (ok && request.version == server::HttpVersion::http10) {

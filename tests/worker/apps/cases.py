@@ -312,6 +312,14 @@ async def send_errors(scope, receive, send):
         "header is no pair": {"type": "http.response.start", "status": 200, "headers": [(b"a",)]},
         "header with a newline": {"type": "http.response.start", "status": 200,
                                   "headers": [(b"a", b"b\r\nc: d")]},
+        "status is interim": {"type": "http.response.start", "status": 199},
+        "status of four digits": {"type": "http.response.start", "status": 1000},
+        "header name with a space": {"type": "http.response.start", "status": 200,
+                                     "headers": [(b"fine", b""), (b"a b", b"\xff")]},
+        "two lengths": {"type": "http.response.start", "status": 200,
+                        "headers": [(b"content-length", b"1"), (b"Content-Length", b"1")]},
+        "length is no number": {"type": "http.response.start", "status": 200,
+                                "headers": [(b"content-length", b"-1")]},
         "body first": {"type": "http.response.body", "body": b"x"},
         "body is text": {"type": "http.response.body", "body": "x"},
     }
@@ -322,6 +330,8 @@ async def send_errors(scope, receive, send):
             raised[name] = None
         except Exception as error:
             raised[name] = type(error).__name__
+            if type(error) is ValueError:
+                raised[name] = str(error)
     await send({"type": "http.response.start", "status": 200, "headers": [[b"a", b"b"]], "extra": 1})
     try:
         await send({"type": "http.response.start", "status": 200, "headers": []})
