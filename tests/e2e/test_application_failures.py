@@ -222,6 +222,22 @@ def test_an_exit_outside_of_a_request_ends_the_worker_and_says_so(mgr, path, err
     assert told[0].endswith(f"\n{error}\n")
 
 
+@pytest.mark.parametrize("loop", ["mgr", "asyncio"])
+def test_an_application_that_stops_its_loop_has_its_worker_replaced_whatever_threads_it_has(
+        make_mgr, loop):
+    mgr = make_mgr("failures", workers=2, loop=loop, timeout="0s", min_ready="100ms").start()
+    held = Held(mgr, 1, "other")
+    worker = ToWorker(mgr, 0)
+    worker.ask("/stop_the_loop")
+    assert worker.rest() == b""
+    wait_for(lambda: worker.in_status()["state"] == "ready" and worker.in_status()["restarts"] == 1,
+             "replaced", period=0.005)
+    held.assert_answered()
+    assert "exit status 1" in worker.in_status()["last_exit"]
+    told = records_with(mgr, "the application stopped its worker's loop (loop.stop()): the worker ends")
+    assert len(told) == 1 and "Traceback" not in mgr.log
+
+
 def test_a_crash_of_a_process_that_the_application_forked_is_told_on_stderr(mgr):
     worker = ToWorker(mgr, 0)
     assert worker.get("/crash_of_a_child") == "-11"

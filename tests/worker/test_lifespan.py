@@ -197,9 +197,11 @@ await send({"type": "lifespan.startup.complete"})
 await receive()
 await asyncio.sleep(1000)
 ''')
-    worker = mold().serving_worker()
+    running = mold()
+    worker = running.serving_worker()
     worker.drain(timeout_ms=300)
     assert worker.wait() == 0
+    assert running.log().count("the application's shutdown did not finish within graceful_timeout") == 1
 
 
 def test_lifespan_of_an_asgi_2_application(app, mold):

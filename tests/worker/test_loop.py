@@ -303,6 +303,12 @@ async def datagrams(loop):
     transport.close(); other.close()
     return value
 
+async def close(loop):
+    try:
+        loop.close()
+    except RuntimeError as error:
+        return str(error)
+
 async def forked(loop):
     import multiprocessing
     with multiprocessing.get_context("fork").Pool(2) as pool:
@@ -426,6 +432,14 @@ def test_timers_fire_while_requests_come_in(worker):
     for connection in connections:
         assert b"[[1, 2, 3], true]" in connection.recv(65536)
         connection.close()
+
+
+def test_a_running_loop_that_a_handler_closes_goes_on(worker):
+    assert worker.json(path="/close") == "Cannot close a running event loop"
+    started = time.monotonic()
+    for _ in range(5):
+        assert worker.json(path="/names")[1] is True
+    assert time.monotonic() - started < 1
 
 
 def test_a_loop_that_is_run_inside_of_a_handler_serves_others_meanwhile(mold, python, tmp_path):

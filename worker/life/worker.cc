@@ -270,6 +270,11 @@ void Worker::act(Action action) {
     case Action::leave_now:
       return leave(Leave::now);
     case Action::exit_now:
+      if (how_ != Leave::now) {
+        log_.warning(
+            "the application's shutdown did not finish within graceful_timeout: the worker "
+            "ends without it");
+      }
       ::_exit(0);
   }
 }
@@ -315,6 +320,7 @@ void Worker::tighten_deadline() {
 }
 
 void Worker::leave(Leave how) {
+  how_ = how;
   if (how == Leave::cut && server_->in_flight() > 0) {
     log_.warning("requests cut, as graceful_timeout is over: {}; the worker leaves",
                  server_->in_flight());

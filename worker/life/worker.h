@@ -112,7 +112,7 @@ class Worker {
   // Time that an application has to shut down after its connections were cut.
   static constexpr std::chrono::milliseconds kShutdownGrace{700};
   // How much later than its deadline a worker that does not turn is killed.
-  static constexpr std::chrono::milliseconds kLastResortSlack{2000};
+  static constexpr std::chrono::milliseconds kLastResortSlack{1000};
 
   struct Outgoing {
     std::string text;
@@ -137,6 +137,7 @@ class Worker {
   std::optional<WaitWatcher> waits_;
   std::deque<Outgoing> unsent_;
   std::chrono::milliseconds leave_by_{0};  // on the loop's clock
+  Leave how_ = Leave::now;                 // in state leaving
   bool woken_ = false;
   bool turning_ = false;  // inside of a turn that may wait
   bool watched_ready_ = false;

@@ -8,6 +8,8 @@ import os
 import resource
 import signal
 import sys
+import threading
+import time
 
 logging.basicConfig(format="logged %(message)s")
 events = {}
@@ -139,6 +141,12 @@ async def interrupt_in_a_callback(_):
     def interrupt():
         raise KeyboardInterrupt("from a callback")
     asyncio.get_running_loop().call_soon(interrupt)
+    await asyncio.sleep(60)
+
+
+async def stop_the_loop(_):
+    threading.Thread(target=time.sleep, args=(600,), name="of the application").start()
+    asyncio.get_running_loop().stop()
     await asyncio.sleep(60)
 
 

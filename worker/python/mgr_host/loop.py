@@ -111,7 +111,7 @@ class MgrLoop(signals.Guarded, asyncio.SelectorEventLoop):
         return removed
 
     def close(self):
-        if not self.is_closed():
+        if not self.is_closed() and not self.is_running():  # else super() raises
             signal.set_wakeup_fd(-1)
         super().close()
         self._use_ours(False)

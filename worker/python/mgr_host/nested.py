@@ -100,7 +100,7 @@ class Nested(signals.Guarded):
         self._worker.use_create_task(factory is not None)
 
     def close(self):
-        if not self.is_closed():
+        if not self.is_closed() and not self.is_running():  # else super() raises
             self._pump.stop()
         super().close()
 

@@ -37,6 +37,7 @@ class Life:
         self.application = application
         self.settings = settings
         self.leaving = None  # a future: how to leave
+        self.serving = None  # the task of serve()
         worker.open(self.on_leave)
         last_words.keep_for(worker)
         self.stacks = Stacks(worker)
@@ -78,6 +79,12 @@ class Life:
             return self.loop.run_until_complete(self.serve())
         except (SystemExit, KeyboardInterrupt) as exception:
             return self.ended_by(exception)
+        except RuntimeError:
+            if self.serving is None or self.serving.done():
+                raise
+            self.worker.log("error", "the application stopped its worker's loop (loop.stop()): "
+                                     "the worker ends")
+            return 1
         finally:
             self.close_loop()
 
@@ -107,6 +114,7 @@ class Life:
         self.worker.ready(interface)
 
     async def serve(self):
+        self.serving = asyncio.current_task()
         lifespan = Lifespan(self.application, self.settings["lifespan"], self.worker.log)
         starting = asyncio.ensure_future(lifespan.startup())
         await asyncio.wait({starting, self.leaving}, return_when=asyncio.FIRST_COMPLETED)
@@ -130,8 +138,7 @@ class Life:
         if how != "shut_down":
             await self.cancel_tasks(QUICK, keep=lifespan.task)
         if how != "now":
-            with errors.ignored(asyncio.TimeoutError):
-                await asyncio.wait_for(lifespan.shutdown(), max(self.worker.time_to_leave(), QUICK))
+            await lifespan.shutdown()  # the worker ends at its deadline, and says so
         await self.cancel_tasks(QUICK if how == "now" else max(self.worker.time_to_leave(), QUICK))
         await self.loop.shutdown_asyncgens()
 
