@@ -345,6 +345,12 @@ void Lifecycle::drop_generation(int key) {
 
 bool Lifecycle::begin(Restart& restart) {
   restart.begun = true;
+  if (target_ == 0) {
+    restart.done({.ok = false,
+                  .message = "refused: no workers: they were sent away; mgr reload or mgr scale "
+                             "brings some back"});
+    return true;
+  }
   if (restart.slots.empty()) {
     for (int i = 0; i < target_; ++i) restart.slots.push_back(i);
   }
@@ -409,6 +415,12 @@ bool Lifecycle::begin(Scale& scale) {
     dismissed_ = target_;
   }
   const bool dismiss = std::holds_alternative<Dismiss>(scale.by);
+  if (!dismiss && target_ == 0 && scale.to < 1) {
+    scale.done({.ok = false,
+                .message = "refused: no workers: they were sent away; mgr reload or mgr scale with "
+                           "the number that is wanted brings some back"});
+    return true;
+  }
   if (!dismiss && (scale.to < 1 || scale.to > 512)) {
     scale.done({.ok = false,
                 .message = fmt::format("refused: {} workers; allowed are 1 to 512", scale.to)});

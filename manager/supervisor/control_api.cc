@@ -1,10 +1,10 @@
 #include "manager/supervisor/control_api.h"
 
-#include <grp.h>
-#include <pwd.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <charconv>
 #include <vector>
 
@@ -41,22 +41,38 @@ std::optional<std::string_view> slot_of_stack(std::string_view path) {
   return path.substr(kBefore.size(), path.size() - kBefore.size() - kBehind.size());
 }
 
+// The fields that a change's body may have; nullopt: no change.
+std::optional<std::vector<std::string>> fields_of(std::string_view path) {
+  if (path == "/v1/scale") return {{"workers", "change"}};
+  if (path == "/v1/restart") return {{std::string("slots")}};
+  if (path == "/v1/stop") return {{std::string("now")}};
+  if (path == kLogLevel) return {{std::string("level")}};
+  if (is_change(path)) return std::vector<std::string>{};
+  return {};
+}
+
+std::string joined(const std::vector<std::string>& names) {
+  std::string text;
+  for (const auto& name : names) text += (text.empty() ? "" : ", ") + name;
+  return text;
+}
+
 std::string dump(const ordered_json& document) {
   return document.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
 }
 
-// Is the user `uid`, whose primary group is `gid`, a member of `group` (a name)?
-bool is_member(uid_t uid, gid_t gid, const std::string& group) {
-  const struct group* entry = ::getgrnam(group.c_str());
-  if (!entry) return false;
-  const gid_t wanted = entry->gr_gid;
-  if (gid == wanted) return true;
-  const passwd* user = ::getpwuid(uid);
-  if (!user) return false;
-  int count = 256;
-  std::vector<gid_t> groups(static_cast<std::size_t>(count));
-  if (::getgrouplist(user->pw_name, gid, groups.data(), &count) < 0) return false;
-  return std::find(groups.begin(), groups.begin() + count, wanted) != groups.begin() + count;
+// Is the process at the other end of the Unix socket `fd` a member of `group`, besides its primary
+// group? The kernel noted that when it connected; nobody else is asked.
+bool is_member(int fd, gid_t group) {
+  std::vector<gid_t> groups(64);
+  auto size = static_cast<socklen_t>(groups.size() * sizeof(gid_t));
+  if (::getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups.data(), &size) != 0) {
+    if (errno != ERANGE) return false;
+    groups.resize(size / sizeof(gid_t));
+    if (::getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups.data(), &size) != 0) return false;
+  }
+  const auto end = groups.begin() + static_cast<std::ptrdiff_t>(size / sizeof(gid_t));
+  return std::find(groups.begin(), end, group) != end;
 }
 
 }  // namespace
@@ -133,9 +149,9 @@ ControlApi::Right ControlApi::right_of(const server::Exchange& exchange) const {
   if (uid < 0) return Right::none;
   if (uid == 0 || static_cast<uid_t>(uid) == ::geteuid()) return Right::change;
   if (access_.application == static_cast<uid_t>(uid)) return Right::none;
-  const bool reader = !access_.control_group.empty() &&
-                      is_member(static_cast<uid_t>(uid), static_cast<gid_t>(exchange.peer_gid()),
-                                access_.control_group);
+  const auto& group = access_.control_group;
+  const bool reader = group && (static_cast<gid_t>(exchange.peer_gid()) == *group ||
+                                is_member(exchange.connection_fd(), *group));
   return reader ? Right::read : Right::none;
 }
 
@@ -195,6 +211,15 @@ void ControlApi::change(Call& call, std::string_view path) {
       return call.problem(400, "Bad Request", "the body is not a JSON object");
     }
   }
+  if (const auto known = fields_of(path)) {
+    for (const auto& [name, value] : body.items()) {
+      if (std::find(known->begin(), known->end(), name) != known->end()) continue;
+      return call.problem(400, "Bad Request",
+                          fmt::format("{}: {} is no field of {}; allowed: {}", name,
+                                      value.dump(-1, ' ', false, json::error_handler_t::replace),
+                                      path, known->empty() ? "none" : joined(*known)));
+    }
+  }
   if (path == "/v1/reload") return actions_.reload(finisher(call));
   if (path == "/v1/scale") return scale(call, body);
   if (path == "/v1/restart") return restart(call, body);
@@ -218,27 +243,36 @@ void ControlApi::scale(Call& call, const json& body) {
                         "expected {\"workers\": N} with N from 1 to 512, or {\"change\": N}");
   }
   if (to) {
-    const auto wanted = body["workers"].get<std::int64_t>();
+    const json& wanted = body["workers"];
     if (wanted < 1 || wanted > 512) {
-      return call.problem(400, "Bad Request",
-                          fmt::format("workers: {} is out of range; allowed are 1 to 512", wanted));
+      return call.problem(
+          400, "Bad Request",
+          fmt::format("workers: {} is out of range; allowed are 1 to 512", wanted.dump()));
     }
-    return actions_.scale(Lifecycle::ScaleTo{static_cast<int>(wanted)}, finisher(call));
+    return actions_.scale(Lifecycle::ScaleTo{wanted.get<int>()}, finisher(call));
   }
-  const auto change = std::clamp<std::int64_t>(body["change"].get<std::int64_t>(), -10'000, 10'000);
-  actions_.scale(Lifecycle::ScaleBy{static_cast<int>(change)}, finisher(call));
+  const json& given = body["change"];
+  if (given < -511 || given > 511) {
+    return call.problem(
+        400, "Bad Request",
+        fmt::format("change: {} is out of range; allowed are -511 to 511", given.dump()));
+  }
+  const int change = given.get<int>();
+  actions_.scale(Lifecycle::ScaleBy{change}, finisher(call));
 }
 
 void ControlApi::restart(Call& call, const json& body) {
   std::vector<int> slots;
   if (body.contains("slots")) {
-    if (!body["slots"].is_array()) {
-      return call.problem(400, "Bad Request", "slots: expected a list of slot numbers");
+    if (!body["slots"].is_array() || body["slots"].empty()) {
+      return call.problem(400, "Bad Request",
+                          "slots: expected a list of at least one slot number; all without it");
     }
     for (const auto& slot : body["slots"]) {
-      if (!slot.is_number_integer() || slot.get<std::int64_t>() < 0 ||
-          slot.get<std::int64_t>() > 511) {
-        return call.problem(400, "Bad Request", "slots: " + slot.dump() + " is no slot number");
+      if (!slot.is_number_integer() || slot < 0 || slot > 511) {
+        return call.problem(400, "Bad Request",
+                            fmt::format("slots: {} is no slot number; allowed are 0 to 511",
+                                        slot.dump(-1, ' ', false, json::error_handler_t::replace)));
       }
       slots.push_back(slot.get<int>());
     }

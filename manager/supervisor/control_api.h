@@ -40,8 +40,8 @@ class ControlApi final : public server::Application {
     std::function<bool(server::Exchange&)> listen;
   };
   struct Access {
-    std::string control_group;         // whose members may read; empty: none
-    std::optional<uid_t> application;  // who may do nothing: the application's user
+    std::optional<gid_t> control_group;  // whose members may read
+    std::optional<uid_t> application;    // who may do nothing: the application's user
   };
   ControlApi(Actions actions, Status& status, Access access, const Log& log);
   ~ControlApi();

@@ -117,6 +117,10 @@ Result<UniqueFd> Program::open_running() {
 Result<UniqueFd> Program::open_new() const {
   UniqueFd fd(::open(path_.c_str(), O_RDONLY | O_CLOEXEC));
   if (!fd) return Error::from_errno(path_);
+  char begin[2] = {};
+  if (::pread(fd.get(), begin, sizeof begin, 0) == 2 && begin[0] == '#' && begin[1] == '!') {
+    return Error(path_ + ": is a script; mgr goes on only in a program of its own kind");
+  }
   return fd;
 }
 

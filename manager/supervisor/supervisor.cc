@@ -1,6 +1,7 @@
 #include "manager/supervisor/supervisor.h"
 
 #include <fcntl.h>
+#include <grp.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -137,7 +138,12 @@ void Supervisor::serve_control(UniqueFd socket, const std::string& address,
   name_ = name;
   hooks_.set_environment({{"MGR_NAME", name}, {"MGR_CONTROL", address}});
   status_ = std::make_unique<Status>(name, world_, lifecycle_, listeners_, world_.scoreboard());
-  ControlApi::Access access{settings.control_group, {}};
+  ControlApi::Access access;
+  if (!settings.control_group.empty()) {
+    if (const auto* group = ::getgrnam(settings.control_group.c_str())) {
+      access.control_group = group->gr_gid;
+    }
+  }
   if (account_) access.application = account_->uid;
   api_ = std::make_unique<ControlApi>(actions(), *status_, std::move(access), log_);
   server::ServerOptions options;

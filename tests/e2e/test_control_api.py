@@ -1,5 +1,6 @@
 """The control API over its Unix socket, with curl and with uids of others."""
 
+import grp
 import json
 import os
 import signal
@@ -26,13 +27,13 @@ def curl(mgr, method, path, *arguments):
     return int(lines[0].split()[1]), headers, body
 
 
-def as_uid(uid, mgr, method, path, body=b""):
+def as_uid(uid, mgr, method, path, body=b"", groups=()):
     """Status of one request made by a process of another user; None where connecting is refused."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         try:
-            os.setgroups([])
+            os.setgroups(groups)
             os.setgid(uid)
             os.setuid(uid)
             with socket.socket(socket.AF_UNIX) as connection:
@@ -146,6 +147,13 @@ def test_changes_answer_when_they_are_finished(make_mgr):
     ("POST", "/v1/scale", None, 400),
     ("POST", "/v1/restart", '{"slots": [9]}', 400),
     ("POST", "/v1/restart", '{"slots": "all"}', 400),
+    ("POST", "/v1/restart", '{"slots": []}', 400),
+    ("POST", "/v1/restart", '{"slots": [18446744073709551615]}', 400),
+    ("POST", "/v1/restart", '{"slot": [0]}', 400),
+    ("POST", "/v1/reload", '{"now": true}', 400),
+    ("POST", "/v1/scale", '{"workers": 18446744073709551615}', 400),
+    ("POST", "/v1/scale", '{"change": 18446744073709551615}', 400),
+    ("POST", "/v1/scale", '{"workers": 1, "by": 1}', 400),
     ("POST", "/v1/stop", '{"now": 1}', 400),
 ])
 def test_errors_are_problem_json(make_mgr, method, path, body, expected):
@@ -156,6 +164,8 @@ def test_errors_are_problem_json(make_mgr, method, path, body, expected):
     assert headers["content-type"].startswith("application/problem+json")
     problem = json.loads(text)
     assert problem["status"] == status and problem["title"]
+    if body and "18446744073709551615" in body:
+        assert "18446744073709551615" in problem["detail"] and "allowed are" in problem["detail"]
     assert mgr.status()["target_workers"] == 1 and mgr.status()["state"] == "running"
 
 
@@ -252,6 +262,18 @@ def test_another_user_may_not_even_read(make_open_mgr):
     assert as_uid(NOBODY, mgr, "POST", "/v1/stop") == 403
     assert as_uid(0, mgr, "GET", "/v1/status") == 200
     assert mgr.status()["target_workers"] == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
+def test_the_groups_of_the_process_count_for_control_group(make_open_mgr):
+    group = grp.getgrnam("nogroup").gr_gid
+    mgr = make_open_mgr("echo", workers=1, control_group="nogroup").start()
+    assert as_uid(12345, mgr, "GET", "/v1/status") is None
+    assert as_uid(12345, mgr, "GET", "/v1/status", groups=[23456, group]) == 200
+    assert as_uid(12345, mgr, "GET", "/v1/status", groups=[*range(1000, 1200), group]) == 200
+    assert as_uid(12345, mgr, "POST", "/v1/stop", groups=[group]) == 403
+    os.chmod(mgr.control, 0o666)
+    assert as_uid(12345, mgr, "GET", "/v1/status", groups=[23456]) == 403
 
 
 def test_the_control_socket_answers_while_every_worker_is_busy(make_mgr):

@@ -8,6 +8,7 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 
 #include "common/ipc/channel.h"
 #include "manager/supervisor/program_probe.h"
@@ -146,6 +147,10 @@ TEST_F(ProgramProbeTest, names_a_file_that_is_no_program) {
   EXPECT_NE(found({"mgr"}, path).find(path + ": Permission denied"), std::string::npos);
   ::unlink(path.c_str());
   EXPECT_EQ(found({"mgr"}, path), path + ": No such file or directory");
+  std::ofstream(path) << "#!/bin/sh\nexit 0\n";
+  ::chmod(path.c_str(), 0755);
+  EXPECT_EQ(found({"mgr"}, path),
+            path + ": is a script; mgr goes on only in a program of its own kind");
 }
 
 TEST_F(ProgramProbeTest, gives_the_descriptors_of_the_state_and_no_others) {
