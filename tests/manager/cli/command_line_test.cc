@@ -88,7 +88,9 @@ TEST(CommandLine, refuses_what_it_does_not_know_and_names_the_nearest) {
   EXPECT_EQ(refused({}), "mgr: a command is needed; see mgr --help\n");
   EXPECT_EQ(refused({"run", "a", "b"}),
             "mgr run: argument 'b' is one too many; see mgr run --help\n");
-  EXPECT_NE(refused({"run", "a", "--app", "b"}).find("--app: 'a' and 'b': it is given more than once"), std::string::npos);
+  EXPECT_NE(
+      refused({"run", "a", "--app", "b"}).find("--app: 'a' and 'b': it is given more than once"),
+      std::string::npos);
   EXPECT_NE(refused({"status", "--bind", ":80"}).find("--bind"), std::string::npos);
   EXPECT_NE(refused({"run", "--statsd-host", "x"}).find("--statsd-host"), std::string::npos);
   EXPECT_NE(refused({"--workers", "2"}).find("--workers"), std::string::npos);
