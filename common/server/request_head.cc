@@ -16,16 +16,17 @@ Refusal bad(const char* reason) {
 
 // IP-literal, IPv4address or reg-name, without the comma, which some proxies use to join fields.
 // IPvFuture has no version yet.
+constexpr auto kRegName = syntax::Bytes::alphanumeric_and("-._~!$&'()*+;=");
+
 bool is_host(std::string_view text) {
-  static constexpr auto kBytes = syntax::Bytes::alphanumeric_and("-._~!$&'()*+;=");
-  if (kBytes.have_all(text)) return !text.empty();
+  if (text.empty()) return false;
   if (text.front() == '[') {
     if (text.back() != ']') return false;
     const std::string_view address = text.substr(1, text.size() - 2);
     return address.find(':') != std::string_view::npos && IpAddress::parse(address);
   }
   for (std::size_t at = 0; at < text.size(); ++at) {
-    if (kBytes.have(text[at])) continue;
+    if (kRegName.have(text[at])) continue;
     if (text[at] != '%' || text.size() - at < 3 || syntax::hex_digit(text[at + 1]) < 0 ||
         syntax::hex_digit(text[at + 2]) < 0) {
       return false;
@@ -35,17 +36,25 @@ bool is_host(std::string_view text) {
   return true;
 }
 
+bool is_port(std::string_view text) {
+  static constexpr auto kDigits = syntax::Bytes::digits();
+  if (!kDigits.have_all(text)) return false;
+  if (text.size() <= 5) return text.size() < 5 || text <= "65535";
+  std::uint64_t number = 0;
+  return syntax::parse_decimal(text, number) && number <= 65535;
+}
+
 // uri-host [":" port] (RFC 9112 3.2, RFC 3986 3.2.2).
 bool is_authority(std::string_view text) {
-  std::size_t port = text.size();
-  while (port > 0 && syntax::is_digit(text[port - 1])) --port;
-  if (port == 0 || text[port - 1] != ':') return is_host(text);
-  std::uint64_t number = 0;
-  const bool long_one = text.size() - port > 4;
-  if (long_one && (!syntax::parse_decimal(text.substr(port), number) || number > 65535)) {
-    return false;
+  const std::size_t first = std::min(text.find(':'), text.size());
+  if (kRegName.have_all(text.substr(0, first))) {
+    return first > 0 && (first == text.size() || is_port(text.substr(first + 1)));
   }
-  return is_host(text.substr(0, port - 1));
+  const std::size_t last = text.rfind(':');
+  const bool has_port =
+      last != std::string_view::npos && text.find(']', last) == std::string_view::npos;
+  if (has_port && !is_port(text.substr(last + 1))) return false;
+  return is_host(has_port ? text.substr(0, last) : text);
 }
 
 // Without a port that says no more than the scheme.

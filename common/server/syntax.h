@@ -35,6 +35,11 @@ class Bytes {
     for (const char c : others) bytes.in_[static_cast<unsigned char>(c)] = true;
     return bytes;
   }
+  static constexpr Bytes digits() {
+    Bytes bytes;
+    for (char c = '0'; c <= '9'; ++c) bytes.in_[static_cast<unsigned char>(c)] = true;
+    return bytes;
+  }
   // Visible ASCII but `others`.
   static constexpr Bytes visible_without(std::string_view others) {
     Bytes bytes;

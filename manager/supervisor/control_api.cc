@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <charconv>
 #include <vector>
@@ -49,6 +50,12 @@ std::optional<std::vector<std::string>> fields_of(std::string_view path) {
   if (path == kLogLevel) return {{std::string("level")}};
   if (is_change(path)) return std::vector<std::string>{};
   return {};
+}
+
+std::string_view methods_of(std::string_view path) {
+  if (path == kLogLevel) return "PUT";
+  if (is_change(path)) return "POST";
+  return slot_of_stack(path) ? "GET, HEAD, POST" : "GET, HEAD";
 }
 
 std::string joined(const std::vector<std::string>& names) {
@@ -118,6 +125,19 @@ class ControlApi::Call final : public server::ExchangeObserver {
   void problem(int status, std::string_view title, std::string_view detail) {
     answer(ControlAnswer::problem(status, title, detail, ordered_json::object()));
   }
+  // 405 with the methods that the path knows (RFC 9110 15.5.6).
+  void refuse_method(std::string_view detail) {
+    const auto answer =
+        ControlAnswer::problem(405, "Method Not Allowed", detail, ordered_json::object());
+    const std::array<server::HeaderField, 2> fields{
+        {{"Content-Type", answer.type}, {"Allow", methods_of(exchange_->request().raw_path)}}};
+    exchange_->set_observer(nullptr);
+    if (!exchange_->disconnected()) {
+      exchange_->send_head(answer.status, fields);
+      exchange_->send_body(answer.body, false);
+    }
+    api_.calls_.erase(id_);
+  }
 
  private:
   void reply(int status, std::string_view type, const std::string& body) {
@@ -165,11 +185,11 @@ void ControlApi::dispatch(Call& call) {
   }
   if (request.method == "GET" || request.method == "HEAD") return read(call, request.raw_path);
   if (request.method != "POST" && request.method != "PUT") {
-    return call.problem(405, "Method Not Allowed", "only GET, POST and PUT are known here");
+    return call.refuse_method("only GET, POST and PUT are known here");
   }
   if ((request.method == "PUT") != (request.raw_path == kLogLevel)) {
-    return call.problem(405, "Method Not Allowed",
-                        fmt::format("{} is not known for {}", request.method, request.raw_path));
+    return call.refuse_method(
+        fmt::format("{} is not known for {}", request.method, request.raw_path));
   }
   if (right != Right::change) {
     return call.problem(403, "Forbidden", fmt::format("uid {} may read, but change nothing", uid));
@@ -194,9 +214,7 @@ void ControlApi::read(Call& call, std::string_view path) {
                           : call.answer_text(503, reason);
   }
   if (is_change(path) || path == kLogLevel) {
-    return call.problem(
-        405, "Method Not Allowed",
-        fmt::format("{} is a change: use {}", path, path == kLogLevel ? "PUT" : "POST"));
+    return call.refuse_method(fmt::format("{} is a change: use {}", path, methods_of(path)));
   }
   call.problem(404, "Not Found", "nothing at " + std::string(path));
 }
@@ -230,7 +248,7 @@ void ControlApi::change(Call& call, std::string_view path) {
   if (path == "/v1/reopen") return actions_.reopen(finisher(call));
   if (path == kLogLevel) return set_log_level(call, body);
   if (is_question(path)) {
-    return call.problem(405, "Method Not Allowed", std::string(path) + " changes nothing: use GET");
+    return call.refuse_method(std::string(path) + " changes nothing: use GET");
   }
   call.problem(404, "Not Found", "nothing at " + std::string(path));
 }
@@ -252,7 +270,9 @@ void ControlApi::scale(Call& call, const json& body) {
     return actions_.scale(Lifecycle::ScaleTo{wanted.get<int>()}, finisher(call));
   }
   const json& given = body["change"];
-  if (given < -511 || given > 511) {
+  // As a number without a sign it would be compared as if it had one.
+  const bool huge = given.is_number_unsigned() && given.get<std::uint64_t>() > 511;
+  if (huge || given < -511 || given > 511) {
     return call.problem(
         400, "Bad Request",
         fmt::format("change: {} is out of range; allowed are -511 to 511", given.dump()));

@@ -164,6 +164,8 @@ def test_errors_are_problem_json(make_mgr, method, path, body, expected):
     assert headers["content-type"].startswith("application/problem+json")
     problem = json.loads(text)
     assert problem["status"] == status and problem["title"]
+    if status == 405:
+        assert headers["allow"] == {"/v1/status": "get, head", "/v1/scale": "post"}[path]
     if body and "18446744073709551615" in body:
         assert "18446744073709551615" in problem["detail"] and "allowed are" in problem["detail"]
     assert mgr.status()["target_workers"] == 1 and mgr.status()["state"] == "running"
