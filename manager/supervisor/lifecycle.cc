@@ -390,10 +390,13 @@ void Lifecycle::arm() {
   }
   if (const Reload* reload = active_reload()) {
     const Worker* first = worker(reload->first);
+    Millis proven = kForever;
     if (reload->step == Reload::Step::probation && first && first->ready_at.count() >= 0) {
-      at(first->ready_at + reload->prepared.settings->min_ready);
+      proven = first->ready_at + reload->prepared.settings->min_ready;
     }
-    if (reload->step == Reload::Step::settling) at(reload->settle_until);
+    if (reload->step == Reload::Step::settling) proven = reload->settle_until;
+    // After it, where a loop has yet to turn, on_look() goes on.
+    if (proven > world_.now()) at(proven);
   }
   at(next_look_at_usage());
   world_.wake_at(when);

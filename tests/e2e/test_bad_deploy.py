@@ -93,7 +93,7 @@ def test_a_loop_that_blocks_after_its_start_is_rolled_back(make_mgr, preload):
     with no_loss(*loads(mgr)):
         mgr.deploy_text(with_startup(
             "import time\nasyncio.get_running_loop().call_later(0.1, time.sleep, 1000)"))
-        assert_refused(mgr, "ready", ["worker 0 is blocked", "boot_timeout is 4 s"])
+        assert_refused(mgr, "ready", ["worker 0 is blocked", "boot_timeout is 4 s", "most recent call first"])
         assert_mended(mgr)
 
 

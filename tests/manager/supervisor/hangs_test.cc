@@ -518,6 +518,7 @@ TEST_F(BlockedReloadTest, ALoopThatBlocksBeforeTheEndOfMinReadyIsGivenNoSocketsA
   const pid_t pid = reload_to_blocked(Millis(100)).pid;
   watch(Millis(9'000));
   EXPECT_TRUE(reloads_.empty() && world_->stacks.empty());
+  EXPECT_GT(world_->wake, world_->time) << "no timer that is due already, again and again";
   EXPECT_TRUE(world_->given[first_].empty());
   watch(Millis(1'500));
   ASSERT_EQ(world_->stacks.size(), 1u);
@@ -582,7 +583,7 @@ TEST_F(BlockedReloadTest, OneWithoutACpuOnlyDelaysIt) {
   }
   EXPECT_TRUE(reloads_.empty() && world_->stacks.empty());
   turn(first_);
-  run_on();
+  go_on(Millis(3'000));
   ASSERT_EQ(reloads_.size(), 1u);
   EXPECT_TRUE(reloads_.front().ok);
 }
