@@ -262,7 +262,9 @@ async def slow_callback(loop):
         loop.slow_callback_duration = before
         loop.set_debug(False)
         logging.getLogger("asyncio").removeHandler(keep)
-    return [len(records), records[0].startswith("Executing <"), "took 0.06" in records[0]]
+    [record] = [record for record in records if "sleep(0.06)" in record]  # a busy machine has more
+    seconds = float(record.rsplit("took ", 1)[1].split()[0])
+    return [record.startswith("Executing <"), 0.06 <= seconds < 10]
 
 async def steal(loop):
     """All ways to take a signal; none of these three is to be had."""
@@ -341,7 +343,7 @@ EXPECTED = {
     "context": ["untouched", "of a request"],
     "servers": ["QUESTION", "QUESTION"],
     "exception_handler": [1, "ValueError('in a callback')", True],
-    "slow_callback": [1, True, True],
+    "slow_callback": [True, True],
 }
 LOOP_TYPES = {"mgr": "MgrLoop", "asyncio": "AsyncioLoop", "uvloop": "UvLoop"}
 
@@ -417,7 +419,7 @@ def test_asyncios_debug_mode_from_the_start(python_and_loop, tmp_path):
         assert worker.json(path="/timers") == EXPECTED["timers"]
         assert worker.json(path="/executor") == EXPECTED["executor"]
         assert worker.json(path="/blocked") == "late"
-        mold_harness.wait_until(lambda: re.search(r"Executing <.* took 0\.1\d\d seconds", mold.output()),
+        mold_harness.wait_until(lambda: re.search(r"Executing <.* took (0\.(1[2-9]|[2-9])|[1-9])", mold.output()),
                                 "the warning about a callback that blocked")
         worker.drain()
         assert worker.wait() == 0
