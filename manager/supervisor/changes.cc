@@ -346,9 +346,7 @@ void Lifecycle::drop_generation(int key) {
 bool Lifecycle::begin(Restart& restart) {
   restart.begun = true;
   if (target_ == 0) {
-    restart.done({.ok = false,
-                  .message = "refused: no workers: they were sent away; mgr reload or mgr scale "
-                             "brings some back"});
+    restart.done({.ok = false, .message = fmt::format("refused: {}", kSentAway)});
     return true;
   }
   if (restart.slots.empty()) {
@@ -416,9 +414,7 @@ bool Lifecycle::begin(Scale& scale) {
   }
   const bool dismiss = std::holds_alternative<Dismiss>(scale.by);
   if (!dismiss && target_ == 0 && scale.to < 1) {
-    scale.done({.ok = false,
-                .message = "refused: no workers: they were sent away; mgr reload or mgr scale with "
-                           "the number that is wanted brings some back"});
+    scale.done({.ok = false, .message = fmt::format("refused: {}", kSentAway)});
     return true;
   }
   if (!dismiss && (scale.to < 1 || scale.to > 512)) {

@@ -25,6 +25,10 @@
 
 namespace mgr::manager {
 
+// What is said where no worker is wanted (Lifecycle::dismiss()).
+inline constexpr std::string_view kSentAway =
+    "no workers: they were sent away; mgr reload or mgr scale N brings some back";
+
 using SettingsPtr = std::shared_ptr<const Settings>;
 
 // Why something could not be loaded or started.

@@ -154,9 +154,7 @@ std::string Lifecycle::not_ready_reason() const {
       break;
   }
   if (traffic_ == Traffic::drained) return "drained: requests are served; mgr undrain ends it";
-  if (target_ == 0) {
-    return "no workers: they were sent away; mgr reload or mgr scale brings some back";
-  }
+  if (target_ == 0) return std::string(kSentAway);
   if (slots_backing_off() >= target_) return "degraded: " + degraded_reason();
   const int serving = count_serving();
   if (serving == 0) return "no worker is ready" + last_exits();

@@ -209,7 +209,10 @@ void Worker::obey(ipc::WorkerCommand command, std::vector<UniqueFd> descriptors)
       worker.drain_ = m;
       worker.step(Event::drain);
     }
-    void operator()(ipc::Quit&) { worker.step(Event::quit); }
+    void operator()(ipc::Quit&) {
+      worker.how_ = Leave::now;  // also where it leaves already
+      worker.step(Event::quit);
+    }
     void operator()(ipc::TryAccept&) { worker.server_->try_accept(); }
     void operator()(ipc::CloseAfterResponse&) { worker.server_->close_after_response(); }
     void operator()(ipc::KeepAfterResponse&) { worker.server_->keep_after_response(); }

@@ -6,7 +6,6 @@
 #include <utility>
 #include <vector>
 
-#include "common/base/check.h"
 #include "common/server/syntax.h"
 #include "worker/python/constants.h"
 #include "worker/python/dispatcher.h"
@@ -72,7 +71,7 @@ void raise_bad_field(const std::vector<server::HeaderField>& fields, const char*
     }
     return;
   }
-  CHECK(false);
+  PyErr_Format(PyExc_ValueError, "'%s': HTTP forbids a header's name or value", type);
 }
 
 }  // namespace
