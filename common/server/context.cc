@@ -11,6 +11,10 @@ constexpr std::chrono::milliseconds kLinger{1000};
 constexpr std::chrono::milliseconds kParting{1000};
 constexpr std::chrono::milliseconds kHalfClosed{1000};
 
+ServerOptions::Message as_text(int /*status*/, std::string_view reason) {
+  return {"text/plain; charset=utf-8", std::string(reason) + "\n"};
+}
+
 }  // namespace
 
 Connections::Connections() = default;
@@ -52,6 +56,7 @@ Context::Context(EventLoop& on_loop, const ServerOptions& options, Application& 
       forwarded(options),
       heads(options),
       access_log(options.access_log_fd, log),
+      describe_refusal(options.refusal ? options.refusal : &as_text),
       read_buffer(kReadBuffer),
       exchanges(std::make_shared<ExchangePool>(count_in, [this] { on_one_gone(); })),
       on_one_gone([] {}) {}

@@ -58,6 +58,7 @@ struct Context {
   ForwardedPolicy forwarded;
   ResponseHeads heads;
   AccessLog access_log;
+  std::function<ServerOptions::Message(int status, std::string_view reason)> describe_refusal;
   std::vector<char> read_buffer;  // for all reads: only one connection reads at a time
   std::shared_ptr<ExchangePool> exchanges;
   Connections connections;

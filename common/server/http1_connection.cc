@@ -400,19 +400,19 @@ void Http1Connection::break_body(Refusal refusal) {
 
 void Http1Connection::answer(Refusal refusal, AccessRecord record) {
   std::string out;
-  const HeaderField type{"Content-Type", "text/plain; charset=utf-8"};
+  const auto message = context_.describe_refusal(refusal.status, refusal.reason);
+  const HeaderField type{"Content-Type", message.type};
   CHECK(context_.heads.append(out, refusal.status, {&type, 1}));
-  const std::string_view reason = refusal.reason;
-  out.append("Content-Length: ").append(std::to_string(reason.size() + 1)).append("\r\n");
+  out.append("Content-Length: ").append(std::to_string(message.body.size())).append("\r\n");
   out.append(kConnectionClose).append("\r\n");
   if (!record.request_line.starts_with("HEAD ")) {
-    out.append(reason).append("\n");
-    record.body_bytes = reason.size() + 1;
+    out.append(message.body);
+    record.body_bytes = message.body.size();
   }
   record.status = refusal.status;
   count_request(context_.counters, refusal.status);
   context_.access_log.write(record);
-  context_.log.debug("refused with {}: {}; from {}", refusal.status, reason,
+  context_.log.debug("refused with {}: {}; from {}", refusal.status, refusal.reason,
                      record.client.empty() ? "a Unix socket" : record.client);
   iovec part{out.data(), out.size()};
   if (write({&part, 1}) == Socket::Status::lost) return close();

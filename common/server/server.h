@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "common/base/log.h"
@@ -36,6 +37,13 @@ struct ServerOptions {
   bool date_header = true;
   std::map<std::string, std::string> headers;  // added to every response
   int access_log_fd = -1;                      // borrowed; -1: no access log
+  struct Message {
+    std::string type;  // Content-Type
+    std::string body;
+  };
+  // What a request is answered with that never reaches the application, since it is malformed,
+  // exceeds a limit or comes too slowly. Empty: `reason` as plain text.
+  std::function<Message(int status, std::string_view reason)> refusal;
 
   static ServerOptions from(const Settings& settings);
 };

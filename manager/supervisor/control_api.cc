@@ -112,8 +112,8 @@ class ControlApi::Call final : public server::ExchangeObserver {
   void answer(int status, const ordered_json& document) {
     reply(status, "application/json", dump(document));
   }
-  void answer_text(int status, std::string_view text) {
-    reply(status, "text/plain; charset=utf-8", std::string(text) + "\n");
+  void answer_text(std::string_view text) {
+    answer_as("text/plain; charset=utf-8", std::string(text) + "\n");
   }
   void answer_as(std::string_view type, const std::string& body) { reply(200, type, body); }
   // The exchange is somebody else's now; ends this object.
@@ -207,11 +207,11 @@ void ControlApi::read(Call& call, std::string_view path) {
     return call.answer_as(TextWriter::kContentType, actions_.metrics());
   }
   if (path == "/v1/events") return events(call);
-  if (path == "/livez") return call.answer_text(200, "ok");
+  if (path == "/livez") return call.answer_text("ok");
   if (path == "/readyz") {
     const std::string reason = actions_.not_ready_reason();
-    return reason.empty() ? call.answer_text(200, actions_.ready_text())
-                          : call.answer_text(503, reason);
+    return reason.empty() ? call.answer_text(actions_.ready_text())
+                          : call.problem(503, "Service Unavailable", reason);
   }
   if (is_change(path) || path == kLogLevel) {
     return call.refuse_method(fmt::format("{} is a change: use {}", path, methods_of(path)));

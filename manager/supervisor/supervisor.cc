@@ -13,9 +13,11 @@
 
 #include "common/net/address.h"
 #include "common/net/unix_socket.h"
+#include "common/server/response_head.h"
 #include "common/settings/checks.h"
 #include "common/settings/cpus.h"
 #include "common/settings/table.h"
+#include "manager/supervisor/control_answer.h"
 #include "manager/supervisor/mold_process.h"
 
 namespace mgr::manager {
@@ -26,6 +28,12 @@ namespace {
 constexpr std::size_t kMostUnknownExits = 256;
 
 constexpr int kControlBacklog = 128;
+
+server::ServerOptions::Message refusal(int status, std::string_view reason) {
+  auto answer = ControlAnswer::problem(status, server::reason_phrase(status), reason,
+                                       nlohmann::ordered_json::object());
+  return {std::move(answer.type), std::move(answer.body)};
+}
 
 }  // namespace
 
@@ -149,6 +157,7 @@ void Supervisor::serve_control(UniqueFd socket, const std::string& address,
   server::ServerOptions options;
   options.limit_body = 64 * 1024;
   options.write_timeout = std::chrono::milliseconds(10'000);
+  options.refusal = &refusal;
   control_ = std::make_unique<server::Server>(loop_, options, *api_, control_counters_, log_);
   accept_control(true);
 }

@@ -171,6 +171,26 @@ def test_errors_are_problem_json(make_mgr, method, path, body, expected):
     assert mgr.status()["target_workers"] == 1 and mgr.status()["state"] == "running"
 
 
+@pytest.mark.parametrize("request_text, expected", [
+    (b"no HTTP at all\r\n\r\n", 400),
+    (b"GET /v1/status HTTP/1.1\r\n\r\n", 400),
+    (b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414),
+    (b"POST /v1/reload HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n", 413),
+])
+def test_so_is_what_a_malformed_request_gets(make_mgr, request_text, expected):
+    mgr = make_mgr("echo", workers=1).start()
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(10)
+        connection.connect(str(mgr.control))
+        connection.sendall(request_text)
+        answer = read_response(connection)
+    assert answer.status == expected
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = json.loads(answer.body)
+    assert problem["status"] == expected and problem["title"] and problem["detail"]
+    assert mgr.status()["reloads"] == 0
+
+
 def test_a_second_reload_is_refused_with_409_and_the_first_succeeds(make_mgr):
     mgr = make_mgr("echo", workers=2, min_ready="1s").start()
     first = {}

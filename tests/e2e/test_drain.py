@@ -41,7 +41,7 @@ def test_a_drained_service_is_not_ready_and_ends_connections_but_serves(make_mgr
         assert ask(idle).status == 200
         assert "drained" in mgr.must("drain")
         status, reason, _ = mgr.api("GET", "/readyz")
-        assert status == 503 and reason.startswith("drained")
+        assert status == 503 and reason["detail"].startswith("drained")
         unready = mgr.run("ready")
         assert unready.returncode == 1 and "drained" in unready.stderr
         assert mgr.status()["state"] == "draining"
@@ -95,7 +95,7 @@ def test_winch_without_a_terminal_sends_the_workers_away_until_a_reload_or_scale
         dismissed(mgr)
         assert mgr.process.poll() is None
         status, reason, _ = mgr.api("GET", "/readyz")
-        assert status == 503 and reason.startswith("no workers")
+        assert status == 503 and reason["detail"].startswith("no workers")
         assert mgr.status()["target_workers"] == 0
         for refused in (("restart",), ("restart", 0), ("scale", "-1")):
             done = mgr.run(*map(str, refused))

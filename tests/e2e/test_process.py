@@ -170,7 +170,8 @@ def test_an_upgrade_keeps_what_commands_have_set(make_mgr, tmp_path):
     mgr.must("drain")
     mgr.must("log-level", "debug")
     mgr.must("upgrade")
-    assert mgr.status()["state"] == "draining" and "drained" in mgr.api("GET", "/readyz")[1]
+    assert mgr.status()["state"] == "draining"
+    assert "drained" in mgr.api("GET", "/readyz")[1]["detail"]
     with mgr.connect() as connection:
         connection.sendall(b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n")
         assert read_response(connection).headers["connection"] == "close"
