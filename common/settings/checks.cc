@@ -1,5 +1,7 @@
 #include "common/settings/checks.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <array>
 #include <cctype>
@@ -83,6 +85,15 @@ Result<void> check_line(std::string_view text) {
 
 Result<void> check_path(std::string_view text) {
   if (text.empty()) return Error("an empty path");
+  return check_line(text);
+}
+
+Result<void> check_log_file(std::string_view text) {
+  for (const std::string_view word : {"off", "false", "stdout"}) {
+    if (text == word)
+      return Error(
+          fmt::format("{} is not possible (a file of that name: ./{})", in_quotes(text), word));
+  }
   return check_line(text);
 }
 

@@ -18,6 +18,7 @@ Result<void> check_app(std::string_view text);
 Result<void> check_name(std::string_view text);
 // No control characters; may be empty.
 Result<void> check_line(std::string_view text);
+Result<void> check_log_file(std::string_view text);
 // The same, not empty.
 Result<void> check_path(std::string_view text);
 // Empty, or a path that begins with '/' and does not end with it.

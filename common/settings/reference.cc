@@ -52,10 +52,10 @@ std::string markdown_reference() {
   }
   text +=
       "\n`keep_alive` in the file is `--keep-alive` on the command line and `MGR_KEEP_ALIVE` in "
-      "the "
-      "environment. Lists: the flag repeated, commas in the environment; maps: `KEY=VALUE` "
-      "likewise. "
-      "Durations: `500ms`, `30s`, `5m`, `2h`, or seconds. Sizes: `8190`, `64k`, `16m`, `1g`. "
+      "the environment. Lists: the flag repeated, commas in the environment; maps: `KEY=VALUE` "
+      "likewise. Durations: `500ms`, `30s`, `5m`, `2h`, or seconds. Sizes: `8190`, `64k`, `16m`, "
+      "`1g`. Relative paths begin in the directory where mgr was started, whatever that of the "
+      "file is, unless they are said to begin in `chdir`. "
       "† `mgr reload` can't apply it; it needs a new start.\n";
   return text;
 }

@@ -286,7 +286,7 @@ std::vector<Setting> control_settings() {
       enum_setting<LogFormat>({"log_format", g, "How records are written."}, &Settings::log_format,
                               {{"text", LogFormat::text}, {"json", LogFormat::json}}),
       text_setting({"log_file", g, "Where records go.", Reload::needs_restart}, &Settings::log_file,
-                   "stderr, or a path", check_line, {{"stderr", ""}}),
+                   "stderr, or a path", check_log_file, {{"stderr", ""}, {"-", ""}}),
       text_setting({"access_log", g, "Where a line for each request goes; `-` is standard output.",
                     Reload::needs_restart},
                    &Settings::access_log, "off, -, or a path", check_line,

@@ -1,9 +1,11 @@
 #include "manager/cli/find_supervisor.h"
 
 #include <fmt/core.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <vector>
 
 namespace mgr::cli {
@@ -68,7 +70,11 @@ Result<std::string> checked_control(const std::string& control, const std::strin
 Result<std::string> find_by_file(const std::string& file, const Places& places) {
   const Settings settings = SettingsLoader({}, places.variables, file).load_what_is_valid();
   if (!settings.control.empty()) return checked_control(settings.control, file);
-  return find_by_name(settings.derived_name(), places);
+  // A file that has gone still names its supervisor, if that runs.
+  const bool readable = ::access(file.c_str(), R_OK) == 0;
+  const std::string obstacle = readable ? "" : fmt::format("{}: {}; ", file, std::strerror(errno));
+  Result<std::string> found = find_by_name(settings.derived_name(), places);
+  return found ? std::move(found) : Error(obstacle + found.error().message());
 }
 
 }  // namespace

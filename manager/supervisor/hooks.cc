@@ -19,6 +19,9 @@ namespace {
 
 using nlohmann::ordered_json;
 
+// Seconds; ends a command that has outlived us, and its patience.
+constexpr unsigned kAlarm = Hooks::kPatience / std::chrono::seconds(1) + 1;
+
 // Empty: none.
 std::string_view hook_of(EventKind kind) {
   switch (kind) {
@@ -71,6 +74,7 @@ std::string variable(std::string name) {
   ::dup2(output < 0 ? 2 : output, 1);
   if (output >= 0) ::dup2(output, 2);
   for (const auto& entry : environment) ::putenv(const_cast<char*>(entry.c_str()));
+  ::alarm(kAlarm);
   ::execl("/bin/sh", "sh", "-c", command.c_str(), nullptr);
   ::_exit(127);
 }
@@ -144,7 +148,8 @@ void Hooks::on_event(const Event& event, const std::map<std::string, std::string
   const std::string name(hook_of(event.kind));
   const auto hook = hooks.find(name);
   if (name.empty() || hook == hooks.end()) return;
-  if (running_.size() >= kMostRunning) {
+  // That of the end is never too many.
+  if (running_.size() >= kMostRunning && event.kind != EventKind::stopped) {
     log_.warning("hook {}: skipped, as {} commands run already", name, running_.size());
     return;
   }

@@ -20,12 +20,13 @@ namespace mgr::manager {
 // than kPatience and is killed, is one line in the log, with the first line that it wrote.
 class Hooks {
  public:
-  static constexpr std::size_t kMostRunning = 8;  // further ones are skipped, which the log says
+  // Further ones are skipped, which the log says; never `stopped`.
+  static constexpr std::size_t kMostRunning = 8;
   static constexpr std::chrono::milliseconds kPatience{10'000};
   static constexpr std::size_t kMostOutput = 4096;  // bytes; the rest is read and forgotten
 
-  // `loop` and `log` must outlive it. Commands that
-  // still run when it dies go on.
+  // `loop` and `log` must outlive it. Commands that still run when it dies go on, with an alarm(2)
+  // a second after their patience.
   Hooks(EventLoop& loop, const Log& log);
   ~Hooks();
   Hooks(const Hooks&) = delete;

@@ -228,6 +228,7 @@ bool Supervisor::listen(server::Exchange& exchange) {
 
 void Supervisor::take_stack(int slot,
                             std::function<void(const Result<nlohmann::ordered_json>&)> done) {
+  if (lifecycle_.target() == 0) return done(Error(std::string(kSentAway), ENOENT));
   if (slot >= lifecycle_.target()) {
     return done(Error(
         fmt::format("there is no slot {}; allowed are 0 to {}", slot, lifecycle_.target() - 1),

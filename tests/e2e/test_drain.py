@@ -97,7 +97,7 @@ def test_winch_without_a_terminal_sends_the_workers_away_until_a_reload_or_scale
         status, reason, _ = mgr.api("GET", "/readyz")
         assert status == 503 and reason["detail"].startswith("no workers")
         assert mgr.status()["target_workers"] == 0
-        for refused in (("restart",), ("restart", 0), ("scale", "-1")):
+        for refused in (("restart",), ("restart", 0), ("scale", "-1"), ("stack", 0)):
             done = mgr.run(*map(str, refused))
             assert done.returncode == 1 and "they were sent away; mgr reload" in done.stderr, done
         expected = {"HUP": 2, "TTIN": 1, "scale": 3}[way_back]

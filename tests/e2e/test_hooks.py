@@ -175,8 +175,10 @@ def test_a_command_that_fails_is_one_line_and_changes_nothing(make_mgr):
     assert "is wrong" not in mgr.log and mgr.get("/")[0] == 200
 
 
-def test_nobody_waits_for_a_command(make_mgr):
-    mgr = make(make_mgr, hooks=["ready=exec sleep 30", "worker_died=exec sleep 30"]).start()
+def test_nobody_waits_for_a_command(make_mgr, tmp_path):
+    ended = tmp_path / "ended"
+    mgr = make(make_mgr, hooks=["ready=exec sleep 30", "worker_died=exec sleep 30",
+                                f"stopped=touch {ended}"]).start()
     began = time.monotonic()
     for turn in range(12):
         pid = mgr.status_now()["workers"][0]["pid"]
@@ -187,6 +189,14 @@ def test_nobody_waits_for_a_command(make_mgr):
     # Each is killed in the end.
     wait_for(lambda: mgr.log.count(": killed, as it took longer than 10 s") == 8, "killed", 20)
     assert len(processes_with(mgr.mark)) == 3
+    for _ in range(9):
+        pid = mgr.status_now()["workers"][0]["pid"]
+        os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: mgr.status_now()["workers"][0]["pid"] not in (pid, None), "the next")
+    mgr.must("stop")
+    wait_for(ended.exists, "the hook of the end, beside 8 others")
+    assert len(processes_with(mgr.mark)) == 8, "they outlive the supervisor"
+    wait_for(lambda: not processes_with(mgr.mark), "but not for long", 15)
 
 
 def test_a_command_may_write_without_end(make_mgr):

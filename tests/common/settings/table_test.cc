@@ -199,6 +199,10 @@ TEST(Table, auto_and_other_words_stand_for_values) {
   EXPECT_EQ(settings.workers, 0);
   ASSERT_TRUE(give(settings, "log_file", "stderr"));
   EXPECT_EQ(settings.log_file, "");
+  ASSERT_TRUE(give(settings, "log_file", "./off"));
+  ASSERT_TRUE(give(settings, "log_file", "-"));
+  EXPECT_EQ(settings.log_file, "");
+  for (const char* word : {"off", "stdout"}) EXPECT_FALSE(takes("log_file", word)) << word;
   ASSERT_TRUE(give(settings, "access_log", "-"));
   EXPECT_EQ(settings.access_log, "-");
 }

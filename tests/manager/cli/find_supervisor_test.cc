@@ -96,6 +96,13 @@ TEST_F(FindSupervisor, a_file_that_is_broken_now_still_names_its_supervisor) {
   EXPECT_EQ(found({.file = directory_.write("x.yaml", "name: shop\nworkers: many\n")}), shop);
 }
 
+TEST_F(FindSupervisor, a_file_that_has_gone_too) {
+  const std::string shop = serve("mgr/shop.sock");
+  EXPECT_EQ(found({.file = "/nowhere/shop.yaml"}), shop);
+  EXPECT_EQ(found({.file = "/nowhere/x.yaml"}).substr(0, 76),
+            "/nowhere/x.yaml: No such file or directory; no supervisor called 'x' runs; o");
+}
+
 TEST_F(FindSupervisor, abstract_sockets_are_found_too) {
   const std::string name = "find-test-" + std::to_string(::getpid());
   const std::string address = net::abstract_control_name(::geteuid(), name);
