@@ -45,6 +45,8 @@ int start(const CommandLine& line, const Programs& programs, const Places& place
     return bad_configuration(here.error(), console);
   if (line.verb == Verb::run) return programs.run(std::move(loader), std::move(*loaded));
   for (const std::string& warning : loaded->warnings) console.err << warning << "\n";
+  for (const std::string& warning : missing_directories(loaded->values))
+    console.err << warning << "\n";
   return programs.check(loaded->values);
 }
 

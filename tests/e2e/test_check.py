@@ -46,6 +46,17 @@ def test_a_check_that_is_interrupted_has_failed(make_mgr, text, number):
     assert "reload" not in err and "worker more" not in err and "upgrade" not in err, err
 
 
+def test_a_check_warns_of_what_this_machine_lacks(make_mgr):
+    mgr = make_mgr("echo")
+    done = subprocess.run([MGR, "check", "main:app", "--python", "/usr/bin/python3", "--pidfile",
+                           "no/where.pid"],
+                          cwd=mgr.directory, env=mgr.environment, capture_output=True, text=True,
+                          timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith(
+        "pidfile: no/where.pid: there is no directory no yet, and mgr run needs it\n")
+
+
 def test_a_check_runs_no_command_of_hooks(make_mgr):
     mgr = make_mgr("echo")
     commands = [flag for event in ("ready", "stopped") for flag in ("--hooks", f"{event}=touch told")]

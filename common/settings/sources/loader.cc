@@ -1,5 +1,6 @@
 #include "common/settings/sources/loader.h"
 
+#include <fmt/core.h>
 #include <grp.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -8,8 +9,10 @@
 #include <cctype>
 #include <climits>
 #include <cstdlib>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "common/net/address.h"
 #include "common/settings/account.h"
 #include "common/settings/env_file.h"
 #include "common/settings/sources/yaml_file.h"
@@ -208,6 +211,26 @@ Result<void> check_on_this_machine(const Settings& settings) {
       read_env_file(absolute ? settings.env_file : settings.chdir + "/" + settings.env_file);
   if (!variables) return std::move(variables).error().with("env_file");
   return {};
+}
+
+std::vector<std::string> missing_directories(const Settings& settings) {
+  std::vector<std::string> warnings;
+  const auto look = [&warnings](std::string_view setting, const std::string& path) {
+    const auto directory = std::filesystem::path(path).parent_path();
+    std::error_code error;
+    if (directory.empty() || std::filesystem::is_directory(directory, error)) return;
+    warnings.push_back(fmt::format("{}: {}: there is no directory {} yet, and mgr run needs it",
+                                   setting, path, directory.string()));
+  };
+  look("log_file", settings.log_file);
+  if (settings.access_log != "-") look("access_log", settings.access_log);
+  look("pidfile", settings.pidfile);
+  if (settings.control != "off") look("control", settings.control);
+  for (const std::string& bind : settings.bind) {
+    const auto address = net::parse_bind_address(bind);
+    if (address && address->kind == net::BindAddress::Kind::unix_path) look("bind", address->path);
+  }
+  return warnings;
 }
 
 std::string to_yaml(const LoadedSettings& loaded) {

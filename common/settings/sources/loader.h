@@ -64,6 +64,10 @@ class SettingsLoader {
 // Errors like those of load(), without a line.
 Result<void> check_on_this_machine(const Settings& settings);
 
+// A line for each file or socket whose directory is missing here: starting mgr would fail, unless
+// something makes the directory before (systemd's RuntimeDirectory=).
+std::vector<std::string> missing_directories(const Settings& settings);
+
 // The settings as a file would give them, each with its origin as a comment.
 std::string to_yaml(const LoadedSettings& loaded);
 

@@ -196,6 +196,27 @@ TEST_F(Loader, this_machine_is_asked_for_directories_groups_and_files) {
   EXPECT_TRUE(check_on_this_machine(settings).ok());
 }
 
+TEST_F(Loader, this_machine_is_asked_for_directories_of_files_and_sockets) {
+  Settings settings;
+  settings.log_file = "mgr.log";
+  settings.access_log = "-";
+  settings.pidfile = directory_.path() + "/mgr.pid";
+  settings.control = "off";
+  settings.bind = {":8000", "unix:@a/b", "unix:" + directory_.path() + "/s", "fd://3"};
+  EXPECT_EQ(missing_directories(settings), std::vector<std::string>());
+  settings.log_file = "nowhere/mgr.log";
+  settings.access_log = "/nowhere/access.log";
+  settings.pidfile = "/etc/passwd/mgr.pid";
+  settings.control = "/nowhere/c";
+  settings.bind = {"unix:/nowhere/s"};
+  const std::vector<std::string> warnings = missing_directories(settings);
+  ASSERT_EQ(warnings.size(), 5U);
+  EXPECT_EQ(warnings[0],
+            "log_file: nowhere/mgr.log: there is no directory nowhere yet, and mgr run needs it");
+  EXPECT_EQ(warnings[4],
+            "bind: /nowhere/s: there is no directory /nowhere yet, and mgr run needs it");
+}
+
 TEST_F(Loader, a_value_that_is_no_utf8_is_refused_from_every_source) {
   environment_["MGR_ROOT_PATH"] = "/\xff";
   flags_["env"] = {"A=\xff"};
