@@ -13,6 +13,7 @@
 #include <atomic>
 #include <cerrno>
 #include <cstdlib>
+#include <iterator>
 #include <mutex>
 #include <nlohmann/json.hpp>
 
@@ -65,6 +66,26 @@ std::string prefixed(std::string_view prefix, std::string_view lines) {
   return text;
 }
 
+// In a text, which terminals show: all that moves a cursor but ends of lines and tabs. An
+// exception's message may hold what a client has sent.
+bool is_control(char c) {
+  const auto byte = static_cast<unsigned char>(c);
+  return (byte < 0x20 && c != '\n' && c != '\t') || byte == 0x7f;
+}
+
+void escape_controls(std::string& text) {
+  if (std::none_of(text.begin(), text.end(), is_control)) return;
+  std::string escaped;
+  for (const char c : text) {
+    if (is_control(c)) {
+      fmt::format_to(std::back_inserter(escaped), "\\x{:02x}", static_cast<unsigned char>(c));
+    } else {
+      escaped += c;
+    }
+  }
+  text = std::move(escaped);
+}
+
 }  // namespace
 
 std::string_view to_string(LogLevel level) {
@@ -98,6 +119,12 @@ struct Log::Impl {
   std::uint64_t dropped_ever = 0;
 
   std::string render(LogLevel at, std::string_view message) {
+    std::string lines = arranged(at, message);
+    if (format == LogFormat::text) escape_controls(lines);
+    return lines;
+  }
+
+  std::string arranged(LogLevel at, std::string_view message) {
     if (!journal) return record(at, message);
     if (format == LogFormat::json) return prefixed(journal_priority(at), record(at, message));
     return prefixed(journal_priority(at),

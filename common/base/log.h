@@ -43,7 +43,8 @@ class Log {
   // Records that the descriptor did not take, since the beginning.
   std::uint64_t dropped() const;
 
-  // One record. A message of several lines stays one record (text: as it is; json: escaped).
+  // One record. A message of several lines stays one record (text: as it is; json: escaped). Other
+  // control characters are escaped, so that no message drives a terminal.
   void write(LogLevel level, std::string_view message) const;
 
   template <typename... Args>

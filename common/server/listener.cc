@@ -35,7 +35,6 @@ Listener::Listener(EventLoop& loop, const Log& log, UniqueFd fd, std::string add
       address_(std::move(address)),
       sharing_(sharing),
       on_accept_(std::move(on_accept)),
-      soon_(loop, [] {}),
       awake_(loop, [this] {
         watch();
         accept_some();
@@ -76,13 +75,14 @@ void Listener::watch() {
   exclusive_ = false;
   turn_.emplace(
       loop_, [] {}, [this] { become_exclusive(); });
-  // So that the first poll, with libuv's registration, does not wait.
-  soon_.start_repeating(std::chrono::milliseconds(1));
+  soon_.emplace(loop_, [] {});
+  soon_->unref();
+  soon_->send();
 }
 
 void Listener::unwatch() {
   turn_.reset();
-  soon_.stop();
+  soon_.reset();
   watcher_.reset();
 }
 
@@ -99,7 +99,7 @@ bool Listener::reregister() {
 void Listener::become_exclusive() {
   if (!reregister()) return;
   exclusive_ = true;
-  soon_.stop();
+  soon_.reset();
   turn_.reset();
 }
 

@@ -73,9 +73,10 @@ class Listener {
   Server::Sharing sharing_;
   OnAccept on_accept_;
   std::optional<FdWatcher> watcher_;
-  // While libuv's own registration of a shared socket is to be replaced.
+  // While libuv's own registration of a shared socket is to be replaced, which the first process
+  // that has it would be woken by for every connection: the poll that registers must not wait.
   std::optional<TurnWatcher> turn_;
-  Timer soon_;
+  std::optional<Wakeup> soon_;
   bool exclusive_ = false;
   int most_ = 1;  // in the next round
   bool paused_ = false;

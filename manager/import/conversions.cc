@@ -106,14 +106,20 @@ Converted nothing(std::string remark) {
   return {std::nullopt, std::move(remark)};
 }
 
-// NAME=VALUE or Name:value, all of them.
-Converted pairs(const json& value, char mark, const char* remark) {
+// NAME=VALUE or Name:value, all of them. Blanks around the latter's value do not belong to it.
+Converted pairs(const json& value, char mark) {
   TextMap map;
+  std::string remark;
   for (const std::string& entry : value.is_array() ? entries_of(value) : Texts{text_of(value)}) {
     const std::size_t at = entry.find(mark);
     if (at == std::string::npos)
       return nothing(fmt::format("{} has no '{}'", settings::in_quotes(entry), mark));
-    map[entry.substr(0, at)] = stripped(std::string_view(entry).substr(at + 1));
+    const std::string name = entry.substr(0, at);
+    const std::string_view text = std::string_view(entry).substr(at + 1);
+    if (map.contains(name))
+      remark =
+          settings::in_quotes(name) + " is given more than once, here with its last value alone";
+    map[name] = mark == ':' ? stripped(text) : text;
   }
   return {map, remark};
 }
@@ -157,11 +163,11 @@ Converted as_list(const Given&, const json& value) {
 }
 
 Converted as_variables(const Given&, const json& value) {
-  return pairs(value, '=', "");
+  return pairs(value, '=');
 }
 
 Converted as_headers(const Given&, const json& value) {
-  return pairs(value, ':', "");
+  return pairs(value, ':');
 }
 
 // ---- Gunicorn

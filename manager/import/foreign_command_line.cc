@@ -1,6 +1,7 @@
 #include "manager/import/foreign_command_line.h"
 
 #include <fmt/core.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <array>
@@ -40,10 +41,10 @@ bool is_python(std::string_view name) {
   });
 }
 
-Error no_server(const std::string& word) {
-  return Error(settings::in_quotes(word) +
-               " starts no server that mgr knows; allowed: gunicorn …, uvicorn …, hypercorn …, "
-               "granian …, and python -m before them");
+Error no_server(const std::string& what) {
+  return Error(what +
+               "; allowed: gunicorn …, uvicorn …, hypercorn …, granian …, and python -m before "
+               "them");
 }
 
 const char* name_of_application(Server server) {
@@ -235,31 +236,68 @@ Result<std::vector<std::string>> split_words(const std::string& text) {
 
 }  // namespace
 
-Result<ForeignCommandLine> parse_foreign(const std::vector<std::string>& words,
+Result<ForeignCommandLine> parse_foreign(const std::vector<std::string>& given_words,
                                          const std::string& directory) {
-  if (words.empty()) return no_server("");
-  const std::string& program = words.front();
-  Words rest = Words(words).subspan(1);
-  std::optional<Server> server = server_named(file_name(program));
-  std::string python;
-  if (server) {
-    const std::string_view bin = directory_name(program);
-    if (!bin.empty()) python = std::string(bin) + "/python3";
-  } else if (is_python(file_name(program))) {
-    while (!rest.empty() && rest.front() != "-m" && rest.front().starts_with('-'))
-      rest = rest.subspan(1);
-    if (rest.size() < 2 || rest.front() != "-m") return no_server(program);
-    server = server_named(rest[1]);
-    if (!server) return no_server(rest[1]);
-    rest = rest.subspan(2);
-    if (program.find('/') != std::string::npos) python = program;
-  } else {
-    return no_server(program);
+  std::vector<std::string> words = given_words;
+  if (words.size() == 1) {  // all of them in quotes
+    Result<std::vector<std::string>> split = split_words(words.front());
+    if (!split) return std::move(split).error();
+    words = std::move(*split);
   }
-  Result<Given> given = Parser(*server, rest).parse();
+  if (words.empty()) return no_server("no command line is given");
+  const auto program = std::find_if(words.begin(), words.end(), [](const std::string& word) {
+    return server_named(file_name(word)).has_value();
+  });
+  if (program == words.end())
+    return no_server(settings::in_quotes(words.front()) + " starts no server that mgr knows");
+  const bool is_module = program != words.begin() && *(program - 1) == "-m";
+  auto before_end = is_module ? program - 1 : program;
+  std::string python;
+  if (is_module) {
+    // Python, and flags of its own.
+    const auto interpreter = std::find_if(words.begin(), before_end, [](const std::string& word) {
+      return is_python(file_name(word));
+    });
+    if (interpreter != before_end && interpreter->find('/') != std::string::npos)
+      python = *interpreter;
+    before_end = interpreter;
+  } else if (const std::string_view bin = directory_name(*program); !bin.empty()) {
+    python = std::string(bin) + "/python3";
+  }
+  Result<Given> given =
+      Parser(*server_named(file_name(*program)), Words(program + 1, words.end())).parse();
   if (!given) return std::move(given).error();
   given->directory = directory;
+  given->skipped = fmt::format("{}", fmt::join(words.begin(), before_end, " "));
   return ForeignCommandLine{std::move(*given), python};
+}
+
+Result<Given> foreign_environment(Server server, const settings::Environment& variables) {
+  Given given;
+  given.server = server;
+  if (server != Server::uvicorn && server != Server::granian) return given;
+  for (const ForeignSetting& setting : foreign_settings(server)) {
+    if (setting.flags.empty()) continue;
+    std::string name = server == Server::uvicorn ? "UVICORN_" : "GRANIAN_";
+    for (const char c : setting.name)
+      name += static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+    if (setting.takes == Takes::values && server == Server::uvicorn) name += 'S';
+    const auto found = variables.find(name);
+    if (found == variables.end() || found->second.empty()) continue;
+    json& entry = given.values[std::string(setting.name)];
+    if (setting.takes == Takes::values) {
+      auto words = split_words(found->second);
+      if (!words) return std::move(words).error().with(name);
+      entry = *words;
+    } else if (setting.takes == Takes::nothing) {
+      auto on = settings::parse_switch(found->second);
+      if (!on) return std::move(on).error().with(name);
+      entry = *on;
+    } else {
+      entry = found->second;
+    }
+  }
+  return given;
 }
 
 Result<Given> parse_gunicorn_flags(const std::string& text) {

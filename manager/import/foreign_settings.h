@@ -21,6 +21,7 @@ struct Given {
   Server server = Server::gunicorn;
   std::map<std::string, nlohmann::json> values;
   std::string directory;  // which relative paths start from
+  std::string skipped;    // words of the command line before the server; may be empty
 };
 
 // What a value becomes.

@@ -63,6 +63,13 @@ Result<std::string> import_command_line(const std::vector<std::string>& words,
   if (!line) return std::move(line).error();
   std::string source = "a command line of " + std::string(name_of(line->given.server));
   Given flags = line->given;
+  Result<Given> environment = foreign_environment(flags.server, variables);
+  if (!environment) return std::move(environment).error();
+  if (!environment->values.empty()) {
+    put_over(*environment, flags);
+    flags.values = environment->values;
+    source += ", its environment";
+  }
   const std::string more = value_of(variables, "GUNICORN_CMD_ARGS");
   if (flags.server == Server::gunicorn && !more.empty()) {
     Result<Given> weaker = parse_gunicorn_flags(more);
@@ -77,6 +84,7 @@ Result<std::string> import_command_line(const std::vector<std::string>& words,
   Result<Given> given = read_file(flags.server, file, line->python, variables);
   if (!given) return std::move(given).error();
   put_over(*given, flags);
+  given->skipped = flags.skipped;
   return translate(*given, source + " and " + file, line->python, variables);
 }
 

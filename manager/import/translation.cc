@@ -2,11 +2,14 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <map>
+#include <set>
 #include <sstream>
 
 #include "common/settings/sources/yaml_output.h"
 #include "common/settings/table.h"
+#include "manager/import/tables.h"
 
 namespace mgr::foreign {
 namespace {
@@ -77,11 +80,25 @@ class Translation {
 
   // A value that nobody gave, unless it is there already.
   void add_default(const char* name, const char* value, const std::string& remark) {
+    add_implied(name, value, fmt::format("the default of {}", name_of(given_.server)), remark);
+  }
+
+  // Likewise; it follows from `origin`.
+  void add_implied(const char* name, const std::string& value, const std::string& origin,
+                   const std::string& remark) {
     if (entries_.contains(name)) return;
     const Setting* target = settings::find(name);
     if (!target->apply(Spelled(value), values_)) return;
-    entries_[name].beside = fmt::format("the default of {}", name_of(given_.server));
+    entries_[name].beside = origin;
     entries_[name].above = remark;
+  }
+
+  // A remark above a setting that is there.
+  void warn(const char* name, std::string_view remark) {
+    const auto found = entries_.find(name);
+    if (found == entries_.end()) return;
+    std::string& above = found->second.above;
+    above += (above.empty() ? "" : "; ") + std::string(remark);
   }
 
   void add_interpreter(const std::string& python) {
@@ -90,7 +107,14 @@ class Translation {
   }
 
   bool has(const char* name) const { return entries_.contains(name); }
+  bool has_refused(std::string_view target) const { return refused_.contains(target); }
+  const Settings& values() const { return values_; }
   void say(const std::string& line) { tail_ += (tail_.empty() ? "" : "\n") + wrapped(line); }
+  // A line among those of what has no equivalent.
+  void say_lacking(const std::string& line) {
+    if (tail_.empty()) tail_ = "Without an equivalent:";
+    say("- " + line);
+  }
 
   std::string write(const std::string& head) const {
     std::vector<CommentedSetting> lines;
@@ -110,13 +134,14 @@ class Translation {
   };
 
   void refuse(const ForeignSetting& foreign, const json& value, const std::string& why) {
-    if (tail_.empty()) tail_ = "Without an equivalent:";
-    say(fmt::format("- {} = {}: {}", foreign.name, shown(value), why));
+    refused_.insert(foreign.target);
+    say_lacking(fmt::format("{} = {}: {}", foreign.name, shown(value), why));
   }
 
   const Given& given_;
   Settings values_;
   std::map<std::string, Comments> entries_;
+  std::set<std::string_view> refused_;  // targets
   std::string tail_;
 };
 
@@ -127,20 +152,60 @@ bool is_wsgi_worker(const Given& given) {
   return name == "sync" || name.find("gthread") != std::string::npos;
 }
 
+// The permissions that they give a Unix socket; mgr's own let in one group alone.
+void add_socket_mode(const Given& given, Translation& translation) {
+  const auto& binds = translation.values().bind;
+  if (!translation.has("bind") || std::none_of(binds.begin(), binds.end(), [](const auto& bind) {
+        return bind.starts_with("unix:/");
+      })) {
+    return;
+  }
+  constexpr const char* kWho =
+      "everyone on the machine may connect; `socket_mode: 0660` and `socket_group: www-data` let "
+      "in nginx alone";
+  const int mask = translation.has("umask") ? translation.values().umask : 0;
+  if (given.server == Server::uvicorn) {
+    translation.add_default("socket_mode", "0666", kWho);
+  } else if (given.server == Server::gunicorn || translation.has("umask")) {
+    translation.add_implied(
+        "socket_mode", fmt::format("{:04o}", 0777 & ~mask),
+        translation.has("umask") ? "what `umask` leaves of it" : "the default of Gunicorn",
+        (mask & 2) == 0 ? kWho : "");
+  }
+}
+
 void add_defaults(const Given& given, const settings::Environment& variables,
                   Translation& translation) {
   const auto concurrency = variables.find("WEB_CONCURRENCY");
   if (concurrency == variables.end() || concurrency->second.empty()) {
-    translation.add_default("workers", "1",
-                            "`auto` would be one for each CPU, for an application that keeps "
-                            "nothing in memory that all must see");
+    const bool reads = given.server == Server::gunicorn || given.server == Server::uvicorn;
+    translation.add_default(
+        "workers", "1",
+        fmt::format("`auto` would be one for each CPU, for an application that keeps nothing in "
+                    "memory that all must see{}",
+                    reads ? "; where WEB_CONCURRENCY is set, take this line away: it wins" : ""));
   }
+  add_socket_mode(given, translation);
   if (given.server == Server::gunicorn && is_wsgi_worker(given)) {
     translation.add_default("threads", "1",
                             "for WSGI: 4, the default of mgr, serves others while one waits");
   }
+  if (given.server == Server::gunicorn && !given.values.contains("secure_scheme_headers")) {
+    translation.say_lacking(
+        "secure_scheme_headers, by default: of trusted proxies, X-Forwarded-Proto tells the "
+        "scheme, not X-Forwarded-Protocol or X-Forwarded-Ssl");
+  }
   if (given.server == Server::uvicorn) {
     translation.add_default("access_log", "-", "the combined format");
+    translation.add_implied("graceful_timeout", "30s", "the default of mgr",
+                            "Uvicorn waits as long as a request takes, or somebody kills it");
+  }
+  for (const char* certificate : {"certfile", "ssl_certfile", "ssl_certificate"}) {
+    const auto found = given.values.find(certificate);
+    if (found != given.values.end() && !found->second.is_null()) {
+      translation.warn("bind",
+                       "PLAIN HTTP, not TLS: there is none in this version, let nginx end it");
+    }
   }
   if (given.server == Server::granian && !given.values.contains("interface")) {
     translation.say(
@@ -160,7 +225,12 @@ std::string translate(const Given& given, const std::string& source, const std::
     if (found != given.values.end()) translation.add(foreign, found->second);
   }
   add_defaults(given, variables, translation);
-  if (!translation.has("app")) {
+  if (!given.skipped.empty()) {
+    translation.say_lacking(
+        fmt::format("{}, before {}: not taken over, put it before `mgr run` where it is needed",
+                    settings::in_quotes(given.skipped), name_of(given.server)));
+  }
+  if (!translation.has("app") && !translation.has_refused("app")) {
     translation.say(
         "The application was not named: write `app: module:attribute` here, or give it to "
         "`mgr run`.");

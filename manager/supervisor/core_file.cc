@@ -69,7 +69,7 @@ std::string where_core_went(pid_t pid, const std::string& directory, const std::
   const bool append_pid = number_file(kernel + "core_uses_pid").value_or(0) != 0;
   const fs::path path(*pattern);
   std::error_code error;
-  return newest(fs::absolute(fs::path(directory) / path.parent_path(), error),
+  return newest(fs::absolute(fs::path(directory) / path.parent_path(), error).lexically_normal(),
                 expanded(path.filename().string(), pid, append_pid));
 }
 

@@ -206,7 +206,7 @@ bool Lifecycle::escalate(Worker& worker) {
     warn(worker, timeout);
     return true;
   }
-  if (worker.loop.lasts() >= timeout && !hang.excuse_told) {
+  if (worker.loop.lasts() >= timeout && worker.loop.excused() >= timeout / 4 && !hang.excuse_told) {
     hang.excuse_told = true;
     log_.warning(
         "worker {} (pid {}, generation {}) has been running one callback for {}, but was kept from "
@@ -233,7 +233,7 @@ void Lifecycle::judge(Worker& worker, Millis timeout) {
   worker.hang.stage = HangStage::judged;
   worker.hang.abort_by = world_.now() + generation->settings->boot_timeout;
   const std::string excused =
-      worker.loop.excused().count() == 0
+      worker.loop.excused() < timeout / 10
           ? ""
           : fmt::format(", without {} in which it had no CPU", seconds(worker.loop.excused()));
   worker.recycle = RecycleDue{
@@ -247,7 +247,7 @@ void Lifecycle::judge(Worker& worker, Millis timeout) {
   tell(EventKind::worker_hung, worker, {{"reason", worker.recycle->why}});
   const Millis pause = count_hang(worker);
   if (pause.count() > 0) {
-    log_.error("worker {} hangs again and again, soon after its start; a new one starts in {}",
+    log_.error("worker {} ends again and again, soon after its start; a new one starts in {}",
                worker.slot, seconds(pause));
   }
   const Failure failure{

@@ -3,6 +3,7 @@ mean."""
 
 import contextlib
 import socket
+import time
 from math import comb
 
 import pytest
@@ -39,6 +40,7 @@ def spread(mgr, connections):
             one = stack.enter_context(socket.create_connection((host, int(port)), timeout=20))
             one.sendall(b"GET /echo/x HTTP/1.1\r\nHost: x\r\n\r\n")
             assert read_response(one).status == 200
+            time.sleep(0.001)  # the one that has answered waits again before the next comes
         counts = [worker["connections"] for worker in mgr.status_now()["workers"]]
     assert sum(counts) == connections
     wait_for(lambda: not any(worker["connections"] for worker in mgr.status_now()["workers"]), "closed")

@@ -88,6 +88,25 @@ TEST_F(LifespanTest, an_exception_means_no_lifespan_in_auto) {
   shut_down();
 }
 
+TEST_F(LifespanTest, one_that_has_listened_before_is_served_in_auto_with_a_warning) {
+  serve(
+      [](const Scope& scope, Receive receive, Send send) -> Task<> {
+        if (scope.type() == ScopeType::http) {
+          co_await respond(send, 200, {}, "served");
+          co_return;
+        }
+        const Message message = co_await receive();
+        EXPECT_EQ(message.type, Message::Type::startup);
+        throw std::runtime_error("no\ndatabase");
+      },
+      LifespanMode::automatic);
+  EXPECT_EQ(lifespan->failure().error, "");
+  EXPECT_TRUE(get("/").ends_with("served"));
+  EXPECT_TRUE(
+      in_log("[warning] the application's start-up failed: std::runtime_error: no database"));
+  shut_down();
+}
+
 TEST_F(LifespanTest, an_exception_is_a_failure_in_on) {
   serve(no_lifespan, LifespanMode::on);
   EXPECT_EQ(lifespan->failure().error, "lifespan failed: std::invalid_argument: unknown scope");

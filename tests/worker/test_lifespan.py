@@ -75,6 +75,49 @@ def test_L3_an_exception_fails_the_start_with_on(app, mold, python):
     assert worker.wait() == 3
 
 
+def test_L3_one_that_has_listened_before_is_served_in_auto_with_a_warning(app, mold):
+    with_lifespan(app, "await receive()\nraise OSError('no database')")
+    running = mold()
+    worker = running.serving_worker()
+    assert worker.request()[0] == 200
+    running.wait_for_log("OSError: no database")
+    log = running.log()
+    assert "[warning] the application's start-up raised an exception; by `lifespan: auto`" in log
+    assert "Traceback (most recent call last)" in log and "mgr_host" not in log
+
+
+def test_L3_one_that_answers_as_to_a_request_has_no_lifespan(app, mold):
+    with_lifespan(app, 'await receive()\nawait send({"type": "http.response.start", "status": 200})')
+    running = mold()
+    assert running.serving_worker().request()[0] == 200
+    running.wait_for_log("does not support lifespan (RuntimeError")
+    assert "[warning]" not in running.log()
+
+
+@pytest.mark.parametrize("raised, said", [
+    ("asyncio.CancelledError()", "CancelledError"), ("Unprintable()", "Unprintable: <exception str() failed>")])
+@pytest.mark.parametrize("lifespan", ["auto", "on"])
+def test_L3_however_odd_the_exception(app, mold, lifespan, raised, said):
+    with_lifespan(app, f"""
+import asyncio
+class Unprintable(Exception):
+    def __str__(self):
+        raise KeyError
+raise {raised}
+""")
+    running = mold(lifespan=lifespan)
+    if lifespan == "auto":
+        assert running.serving_worker().request()[0] == 200
+        running.wait_for_log(f"does not support lifespan ({said})")
+        return
+    running.loaded()
+    worker = running.fork()
+    failure = worker.receive("boot_failed")
+    assert (failure["stage"], failure["exit_status"]) == ("lifespan", 3)
+    assert failure["error"] == f"lifespan failed: {said}"
+    assert worker.wait() == 3
+
+
 @pytest.mark.parametrize("lifespan", ["auto", "on"])
 def test_L4_startup_failed_ends_the_worker_in_every_mode(app, mold, lifespan):
     with_lifespan(app, '''

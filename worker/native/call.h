@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <string_view>
 
 #include "worker/sdk/include/mgr/abi.h"
@@ -12,6 +13,16 @@ inline std::string_view view_of(mgr_text text) {
 }
 inline mgr_text text_of(std::string_view view) {
   return {view.data(), view.size()};
+}
+
+// "std::runtime_error: what it says", on one line.
+inline std::string describe_exception(std::string_view type, std::string_view what) {
+  std::string text(type);
+  if (!what.empty()) text.append(": ").append(what);
+  for (char& c : text) {
+    if (c == '\n' || c == '\r') c = ' ';
+  }
+  return text;
 }
 
 // One call of the application, as it asks its host: a request or the lifespan. The meaning of each

@@ -77,7 +77,12 @@ std::string fault_of(const mgr_application_table& table) {
   if (table.magic != MGR_ABI_MAGIC) {
     return "is no application of mgr (MGR_APPLICATION() exports one)";
   }
-  if (table.abi != MGR_ABI_VERSION || table.size != sizeof(mgr_application_table)) {
+  if (table.abi == MGR_ABI_VERSION && table.size != sizeof(mgr_application_table)) {
+    return "exports a table of " + std::to_string(table.size) + " bytes, where ABI " +
+           std::to_string(table.abi) + " of mgr has " +
+           std::to_string(sizeof(mgr_application_table)) + ": build it with MGR_APPLICATION()";
+  }
+  if (table.abi != MGR_ABI_VERSION) {
     return "is built for ABI " + std::to_string(table.abi) + " of mgr, and this mgr has ABI " +
            std::to_string(MGR_ABI_VERSION) + ": build it against the headers of this version";
   }

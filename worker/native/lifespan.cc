@@ -13,15 +13,6 @@ std::string last_line(std::string_view text) {
   return std::string(line == std::string_view::npos ? text : text.substr(line + 1));
 }
 
-std::string describe(std::string_view type, std::string_view what) {
-  std::string text(type);
-  if (!what.empty()) text.append(": ").append(what);
-  for (char& c : text) {
-    if (c == '\n' || c == '\r') c = ' ';
-  }
-  return text;
-}
-
 }  // namespace
 
 Lifespan::Lifespan(Dispatcher& dispatcher, LifespanMode mode)
@@ -57,15 +48,18 @@ const mgr_field* Lifespan::headers(std::size_t& count) {
 
 bool Lifespan::receive(mgr_message& message) {
   message = {std::exchange(event_, 0), 0, {}};
+  told_ = told_ || message.type == MGR_MESSAGE_STARTUP;
   waiting_ = message.type == 0;
   return !waiting_;
 }
 
 int Lifespan::send_head(int, const mgr_field*, std::size_t) {
+  answered_ = true;
   return MGR_SENT_WRONG_SCOPE;
 }
 
 int Lifespan::send_body(std::string_view, bool) {
+  answered_ = true;
   return MGR_SENT_WRONG_SCOPE;
 }
 
@@ -106,11 +100,17 @@ void Lifespan::finished(int outcome, std::string_view type, std::string_view wha
   running_ = false;
   started_ = stopped_ = true;
   if (outcome == MGR_RETURNED) return;
-  const std::string raised = describe(type, what);
+  const std::string raised = describe_exception(type, what);
   if (startup_ == Said::complete) {
     if (shutdown_ != Said::failed) dispatcher_.log().error("lifespan failed: {}", raised);
   } else if (startup_ == Said::nothing && mode_ == LifespanMode::on) {
     failure_ = {"lifespan failed: " + raised, raised};
+  } else if (startup_ == Said::nothing && told_ && !answered_) {
+    // One that has no lifespan seldom listens before it fails.
+    dispatcher_.log().warning(
+        "the application's start-up failed: {}; by `lifespan: auto` it is taken for one without "
+        "lifespan and served",
+        raised);
   } else if (startup_ == Said::nothing) {
     dispatcher_.log().info("the application does not support lifespan ({})", raised);
   }

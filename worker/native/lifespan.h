@@ -53,6 +53,8 @@ class Lifespan final : public Call {
   bool running_ = false;     // the application's coroutine
   std::uint32_t event_ = 0;  // that it has not received yet
   bool waiting_ = false;     // for the next
+  bool told_ = false;        // it has received that of the start-up
+  bool answered_ = false;    // it has sent something that is no answer to it
   bool started_ = false;
   bool stopped_ = false;
   Said startup_ = Said::nothing;

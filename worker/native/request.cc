@@ -171,7 +171,7 @@ std::string Request::line() const {
 void Request::finished(int outcome, std::string_view type, std::string_view what) {
   const Log& log = dispatcher_.log();
   if (outcome == MGR_RAISED) {
-    log.error("{}: the application failed: {}{}{}", line(), type, what.empty() ? "" : ": ", what);
+    log.error("{}: the application failed: {}", line(), describe_exception(type, what));
   } else if (outcome == MGR_DISCONNECTED) {
     log.debug("{}: {}", line(), what);
   } else if (!over() && !exchange_->input_ended()) {

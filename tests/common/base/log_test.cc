@@ -72,6 +72,11 @@ TEST_F(Logs, in_json_keep_several_lines_and_odd_bytes_in_one_record) {
   EXPECT_EQ(line["message"], "a \"b\"\nc \xef\xbf\xbd");
 }
 
+TEST_F(Logs, in_text_have_no_control_characters_but_ends_of_lines_and_tabs) {
+  log(LogFormat::text).error("a\tb\nc\x1b[31m\r\x7f\xc3\xa4");
+  EXPECT_TRUE(text().ends_with("] a\tb\nc\\x1b[31m\\x0d\\x7f\xc3\xa4\n")) << text();
+}
+
 TEST_F(Logs, leave_out_what_is_below_their_level) {
   Log quiet = log(LogFormat::text, LogLevel::warning);
   quiet.info("one");

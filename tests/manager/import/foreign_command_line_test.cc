@@ -1,5 +1,6 @@
 #include "manager/import/foreign_command_line.h"
 
+#include <fmt/ranges.h>
 #include <gtest/gtest.h>
 
 namespace mgr::foreign {
@@ -84,11 +85,56 @@ TEST(ForeignCommandLine, reads_hypercorn_and_granian) {
 }
 
 TEST(ForeignCommandLine, refuses_what_is_no_known_server_with_what_is_allowed) {
-  for (const Words& words : {Words{"daphne", "a:b"}, Words{}, Words{"python", "-m", "flask"},
-                             Words{"python", "main.py"}, Words{"pythonic", "-m", "uvicorn"}}) {
+  for (const Words& words : {Words{"daphne", "a:b"}, Words{"python", "-m", "flask"},
+                             Words{"python", "main.py"}, Words{"daphne a:b"}, Words{"daphne"}}) {
     EXPECT_NE(refused(words).find("starts no server that mgr knows; allowed: gunicorn"),
               std::string::npos);
   }
+  for (const Words& words : {Words{}, Words{""}, Words{" "}})
+    EXPECT_TRUE(refused(words).starts_with("no command line is given; allowed: gunicorn"));
+  EXPECT_EQ(refused({"gunicorn 'main:app"}), "a quote is not closed");
+}
+
+TEST(ForeignCommandLine, takes_other_words_before_the_server) {
+  for (const Words& before : {Words{"exec"}, Words{"/usr/bin/env", "A=b", "C=d e"},
+                              Words{"poetry", "run"}, Words{"ddtrace-run"}}) {
+    Words words = before;
+    for (const char* word : {"venv/bin/gunicorn", "-w", "3", "main:app"}) words.emplace_back(word);
+    const ForeignCommandLine line = accepted(words);
+    EXPECT_EQ(json(line.given.values), (json{{"workers", "3"}, {"wsgi_app", "main:app"}}));
+    EXPECT_EQ(line.given.skipped, fmt::format("{}", fmt::join(before, " ")));
+    EXPECT_EQ(line.python, "venv/bin/python3");
+  }
+  const auto module = accepted({"exec", "/opt/python3", "-X", "dev", "-m", "uvicorn", "a:b"});
+  EXPECT_EQ(module.python, "/opt/python3");
+  EXPECT_EQ(module.given.skipped, "exec");
+  EXPECT_EQ(module.given.values.at("app"), "a:b");
+}
+
+TEST(ForeignCommandLine, takes_it_as_one_word_too) {
+  const auto line = accepted({"exec gunicorn -w 4 --env 'A=b c' main:app"});
+  EXPECT_EQ(json(line.given.values),
+            (json{{"workers", "4"}, {"raw_env", {"A=b c"}}, {"wsgi_app", "main:app"}}));
+  EXPECT_EQ(line.given.skipped, "exec");
+}
+
+TEST(ForeignCommandLine, reads_the_variables_that_uvicorn_and_granian_read) {
+  const settings::Environment variables = {
+      {"UVICORN_PORT", "9000"},    {"UVICORN_RELOAD", "true"},
+      {"UVICORN_ACCESS_LOG", "0"}, {"UVICORN_RELOAD_DIRS", "src lib"},
+      {"UVICORN_LOOP", ""},        {"GRANIAN_WORKERS_KILL_TIMEOUT", "5"}};
+  EXPECT_EQ(json(foreign_environment(Server::uvicorn, variables)->values),
+            (json{{"port", "9000"},
+                  {"reload", true},
+                  {"access_log", false},
+                  {"reload_dir", {"src", "lib"}}}));
+  EXPECT_EQ(json(foreign_environment(Server::granian, variables)->values),
+            (json{{"workers_kill_timeout", "5"}}));
+  EXPECT_TRUE(foreign_environment(Server::gunicorn, variables)->values.empty());
+  EXPECT_TRUE(foreign_environment(Server::uvicorn, {{"UVICORN_RELOAD", "maybe"}})
+                  .error()
+                  .message()
+                  .starts_with("UVICORN_RELOAD: 'maybe'"));
 }
 
 TEST(ForeignCommandLine, refuses_unknown_flags_missing_values_and_a_second_application) {

@@ -71,7 +71,7 @@ def test_a_file_is_executed_and_becomes_settings_and_comments(tmp_path):
     text, values = imported(tmp_path, "gunicorn.conf.py")
     assert values == {"app": "main:app", "bind": ["0.0.0.0:9000", "unix:/run/shop.sock"], "workers": 5,
                       "graceful_timeout": "45s", "keep_alive": "75s", "max_requests": 1000,
-                      "access_log": "-", "log_level": "debug",
+                      "access_log": "-", "log_level": "debug", "socket_mode": "0777",
                       "env": {"STAGE": "test", "TOKEN": "a=b"}}
     for word in ("worker_class", "worker_tmp_dir", "function on_starting", "function post_fork"):
         assert word in text, text
@@ -107,11 +107,15 @@ def test_a_command_line_of_uvicorn(tmp_path):
     _, values = imported(tmp_path, "--", "uvicorn", "main:app", "--port", "9000", "--proxy-headers",
                          "--no-access-log", "--timeout-keep-alive", "65")
     assert values == {"app": "main:app", "bind": ["127.0.0.1:9000"], "forwarded": "x-forwarded",
-                      "workers": 1, "access_log": "off", "keep_alive": "65s"}
+                      "workers": 1, "access_log": "off", "keep_alive": "65s",
+                      "graceful_timeout": "30s"}
     _, values = imported(tmp_path, "--", "python", "-m", "uvicorn", "main:make", "--factory", "--uds",
                          "/run/a.sock", "--workers", "3")
     assert values == {"app": "main:make()", "bind": ["unix:/run/a.sock"], "workers": 3,
-                      "access_log": "-"}
+                      "access_log": "-", "socket_mode": "0666", "graceful_timeout": "30s"}
+    text, values = imported(tmp_path, "--", "exec uvicorn main:app --host 0.0.0.0", UVICORN_PORT="9001",
+                            UVICORN_HOST="127.0.0.9", UVICORN_WORKERS="2")
+    assert values["bind"] == ["0.0.0.0:9001"] and values["workers"] == 2 and "'exec', before Uvicorn" in text
 
 
 def test_a_toml_file_of_hypercorn_and_a_command_line_of_granian(tmp_path):

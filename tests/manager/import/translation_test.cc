@@ -342,7 +342,7 @@ class Translation : public testing::Test {
  protected:
   std::string translated(Server server, const json& values) {
     using Values = std::map<std::string, json>;
-    Given given{server, values.is_null() ? Values() : values.get<Values>(), "/srv"};
+    Given given{server, values.is_null() ? Values() : values.get<Values>(), "/srv", ""};
     return translate(given, "a test", "", variables_);
   }
   std::string gunicorn(const json& values) { return translated(Server::gunicorn, values); }
@@ -598,7 +598,32 @@ TEST_F(Translation, a_value_that_mgr_refuses_is_a_comment_with_the_reason) {
   EXPECT_TRUE(says(text, "- keepalive = 0: `keep_alive`: ")) << text;
   EXPECT_TRUE(says(text, "names no application")) << text;
   EXPECT_EQ(settings(text).workers, 1) << "Gunicorn's default";
-  EXPECT_TRUE(says(text, "The application was not named")) << text;
+  EXPECT_FALSE(says(text, "The application was not named")) << text;
+  EXPECT_TRUE(says(gunicorn({}), "The application was not named"));
+}
+
+TEST_F(Translation, a_unix_socket_lets_in_whom_it_let_in_there) {
+  const auto mode = [this](const std::string& text) { return settings(text).socket_mode; };
+  EXPECT_EQ(mode(gunicorn({{"bind", "unix:a.sock"}})), 0777);
+  EXPECT_EQ(mode(gunicorn({{"bind", {":1", "unix:/run/a.sock"}}, {"umask", 7}})), 0770);
+  EXPECT_EQ(mode(uvicorn({{"uds", "a.sock"}})), 0666);
+  EXPECT_EQ(mode(translated(Server::hypercorn, {{"bind", {"unix:/a"}}, {"umask", 0007}})), 0770);
+  EXPECT_EQ(mode(translated(Server::hypercorn, {{"bind", {"unix:/a"}}})), Settings{}.socket_mode);
+  EXPECT_EQ(mode(gunicorn({{"bind", ":1"}})), Settings{}.socket_mode);
+  EXPECT_TRUE(says(gunicorn({{"bind", "unix:a.sock"}}), "`socket_group: www-data` let in nginx"));
+}
+
+TEST_F(Translation, an_address_with_a_certificate_says_that_it_is_plain) {
+  EXPECT_TRUE(says(gunicorn({{"bind", ":443"}, {"certfile", "a.pem"}}), "# PLAIN HTTP, not TLS"));
+  EXPECT_FALSE(says(gunicorn({{"bind", ":443"}, {"certfile", nullptr}}), "PLAIN HTTP"));
+  EXPECT_TRUE(says(uvicorn({{"port", "443"}, {"ssl_certfile", "a.pem"}}), "# PLAIN HTTP"));
+}
+
+TEST_F(Translation, nothing_is_lost_from_lists_without_a_word) {
+  const std::string twice = uvicorn({{"header", {"X-A: 1", "X-A: 2"}}});
+  EXPECT_EQ(settings(twice).headers, (settings::TextMap{{"X-A", "2"}}));
+  EXPECT_TRUE(says(twice, "'X-A' is given more than once")) << twice;
+  EXPECT_EQ(settings(gunicorn({{"raw_env", {"A= b "}}})).env, (settings::TextMap{{"A", " b "}}));
 }
 
 TEST_F(Translation, a_setting_that_mgr_does_not_have_is_a_comment) {
@@ -614,6 +639,10 @@ TEST_F(Translation, defaults_that_an_application_would_notice_are_written_down) 
   EXPECT_EQ(settings(gunicorn({{"threads", 2}})).threads, 2);
   EXPECT_EQ(settings(uvicorn({})).workers, 1);
   EXPECT_EQ(settings(uvicorn({})).access_log, "-");
+  EXPECT_TRUE(says(uvicorn({}), "Uvicorn waits as long as a request takes"));
+  EXPECT_TRUE(says(gunicorn({}), "secure_scheme_headers, by default"));
+  EXPECT_FALSE(says(gunicorn({{"secure_scheme_headers", {{"A", "b"}}}}), "by default: of trusted"));
+  EXPECT_TRUE(says(gunicorn({}), "where WEB_CONCURRENCY is set, take this line away"));
   variables_["WEB_CONCURRENCY"] = "3";
   EXPECT_EQ(settings(gunicorn({})).workers, 0) << "the variable counts in mgr too";
 }
@@ -638,7 +667,7 @@ TEST_F(Translation, long_and_odd_values_stay_within_their_comment) {
 }
 
 TEST_F(Translation, the_interpreter_of_the_command_line_is_kept) {
-  const Given given{Server::uvicorn, {{"app", "a:b"}}, "/srv"};
+  const Given given{Server::uvicorn, {{"app", "a:b"}}, "/srv", ""};
   EXPECT_EQ(settings(translate(given, "x", "/venv/bin/python3", {})).python, "/venv/bin/python3");
 }
 

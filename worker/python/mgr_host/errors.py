@@ -43,7 +43,10 @@ def one_line(exception):
     name = type(exception).__qualname__
     if isinstance(exception, SyntaxError) and exception.filename:
         return f"{name}: {exception.msg} ({exception.filename}, line {exception.lineno})"
-    text = " ".join(str(exception).split())
+    try:
+        text = " ".join(str(exception).split())
+    except Exception:
+        text = "<exception str() failed>"  # as traceback has it
     return f"{name}: {text}" if text else name
 
 

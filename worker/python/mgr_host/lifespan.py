@@ -26,6 +26,7 @@ class Lifespan:
         self._completed = set()  # of "startup", "shutdown"
         self._failures = {}  # by phase: the application's message
         self._exception = None
+        self._told = self._answered = False  # of the start-up; with anything
         self.task = None
 
     async def startup(self):
@@ -46,8 +47,13 @@ class Lifespan:
         if self._mode == "on":
             raise StartupFailed(f"lifespan failed: {errors.one_line(exception)}",
                                 errors.full(exception))
-        self._log("info", "the application does not support lifespan "
-                          f"({errors.one_line(exception)})")
+        if self._told and not self._answered:
+            # One that has no lifespan seldom listens before it fails.
+            self._log("warning", "the application's start-up raised an exception; by `lifespan: auto` it "
+                                 f"is taken for one without lifespan and served:\n{errors.full(exception)}")
+        else:
+            self._log("info", "the application does not support lifespan "
+                              f"({errors.one_line(exception)})")
 
     async def shutdown(self):
         """Does nothing where the application has no lifespan, or has left it."""
@@ -63,20 +69,26 @@ class Lifespan:
                  "state": self.state}
         try:
             if self._application.double_callable:
-                await self._application.call(scope)(self._events.get, self._send)
+                await self._application.call(scope)(self._receive, self._send)
             else:
-                await self._application.call(scope, self._events.get, self._send)
-        except asyncio.CancelledError:
-            raise
+                await self._application.call(scope, self._receive, self._send)
         except BaseException as exception:
             self._exception = exception
+            if isinstance(exception, asyncio.CancelledError):
+                raise
             if "startup" in self._completed and "shutdown" not in self._failures:
                 self._log("error", f"lifespan failed:\n{errors.full(exception)}")
         finally:
             self._started.set()
             self._stopped.set()
 
+    async def _receive(self):
+        event = await self._events.get()
+        self._told = True
+        return event
+
     async def _send(self, message):
+        self._answered = True
         kind = message["type"]
         prefix, _, verb = kind.rpartition(".")
         phase = prefix.removeprefix("lifespan.")
