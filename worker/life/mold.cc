@@ -13,6 +13,7 @@
 
 #include "common/base/process_title.h"
 #include "common/ipc/inherited.h"
+#include "worker/life/forked.h"
 #include "worker/life/log_files.h"
 #include "worker/life/signals.h"
 
@@ -85,6 +86,7 @@ Result<Mold> Mold::take() {
   if (!scoreboard) return std::move(scoreboard).error();
   ::close(ipc::kScoreboardFd);
   disregard_group_signals();
+  claim_process();
   set_title("mold", *settings, order->generation, "mgr mold");
   return Mold(ipc::Channel(UniqueFd(ipc::kChannelFd)), std::move(*order), std::move(*settings),
               std::move(*scoreboard));
@@ -186,6 +188,7 @@ std::optional<Identity> Mold::fork(Request request, const ForkHooks& hooks) {
     if (worker != 0) be_the_middle(tell.get(), worker);
     // The supervisor's death can only be watched once the supervisor is the parent.
     while (::getppid() == middle_self) pause_for(50'000);
+    claim_process();
     hooks.after_in_worker();
     channel_.close();
     const std::string slot = std::to_string(request.fork.slot);

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "worker/python/constants.h"
+#include "worker/python/forked.h"
 #include "worker/python/handle.h"
 
 namespace mgr::python {
@@ -74,6 +75,7 @@ bool LoopCore::adopt(PyObject* loop) {
 
 // One turn and its batch. False with an exception set.
 bool LoopCore::turn(std::optional<milliseconds> timeout) {
+  end_if_forked();
   if (dispatcher_.has_work() || has_ready()) timeout = milliseconds(0);
   sleeping_ = !timeout || timeout->count() > 0;
   Py_BEGIN_ALLOW_THREADS;
@@ -214,7 +216,9 @@ bool LoopCore::take_due_timers() {
 bool LoopCore::run_ready() {
   for (Py_ssize_t left = PyObject_Size(ready_.get()); left > 0 && has_ready(); --left) {
     Ref handle = pop_left_();
-    if (!handle || !run_handle(handle.get())) return false;
+    const bool ran = handle && run_handle(handle.get());
+    end_if_forked();
+    if (!ran) return false;
   }
   return true;
 }

@@ -9,6 +9,7 @@
 #include "common/server/syntax.h"
 #include "worker/python/constants.h"
 #include "worker/python/dispatcher.h"
+#include "worker/python/forked.h"
 #include "worker/python/message_fields.h"
 #include "worker/python/module.h"
 #include "worker/python/request.h"
@@ -88,6 +89,7 @@ PyObject* Request::disconnect_message() const {
 }
 
 PyObject* Request::take_message() {
+  end_if_forked();
   if (over()) return disconnect_message();
   if (body_given_) return exchange_->input_ended() ? disconnect_message() : nullptr;
   if (!asked_) {
@@ -113,6 +115,7 @@ PyObject* Request::take_message() {
 }
 
 Request::Flow Request::flow() const {
+  end_if_forked();
   if (!exchange_ || exchange_->response_complete()) return Flow::open;
   if (exchange_->disconnected()) return Flow::gone;
   return full_ ? Flow::full : Flow::open;
@@ -123,6 +126,7 @@ void Request::raise_disconnected() {
 }
 
 Request::Sent Request::send(PyObject* message) {
+  end_if_forked();
   const Constants& c = constants();
   if (!PyDict_CheckExact(message) && !PyDict_Check(message)) {
     PyErr_Format(PyExc_TypeError, "an ASGI message is a dict, not %R", message);

@@ -1,5 +1,6 @@
 #include "worker/python/module.h"
 
+#include "worker/python/forked.h"
 #include "worker/python/handle.h"
 #include "worker/python/request.h"
 #include "worker/python/wsgi_file.h"
@@ -10,12 +11,28 @@ namespace {
 
 PyObject* disconnected_error = nullptr;
 
+PyObject* end_if_forked(PyObject*, PyObject* exception) {
+  if (exception != Py_None) {
+    PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(exception)), exception);
+  }
+  mgr::python::end_if_forked();
+  PyErr_Clear();
+  return none();
+}
+
+PyMethodDef functions[] = {
+    {"end_if_forked", end_if_forked, METH_O,
+     "end_if_forked(exception or None): ends this process, with the status that `exception` asks "
+     "for, where the application has forked it"},
+    {nullptr, nullptr, 0, nullptr},
+};
+
 PyModuleDef definition = {
     PyModuleDef_HEAD_INIT,
     "_mgr_core",
     "The part of mgr that lives in the application's interpreter.",
     -1,
-    nullptr,
+    functions,
     nullptr,
     nullptr,
     nullptr,

@@ -2,6 +2,7 @@
 
 #include "common/loop/embedded.h"
 #include "worker/python/dispatcher.h"
+#include "worker/python/forked.h"
 
 namespace mgr::python {
 namespace {
@@ -24,6 +25,7 @@ std::optional<Pump::Time> Pump::due() const {
 }
 
 bool Pump::turn(std::optional<std::chrono::milliseconds>& next) {
+  end_if_forked();
   turning_ = true;
   asked_ = false;
   bool ok = true;

@@ -6,6 +6,7 @@
 #include "worker/python/awaitables.h"
 #include "worker/python/constants.h"
 #include "worker/python/dispatcher.h"
+#include "worker/python/forked.h"
 
 namespace mgr::python {
 namespace {
@@ -97,6 +98,7 @@ std::string Request::line() const {
 }
 
 PySendResult Request::step(PyObject* self, PyObject* value, PyObject** result) {
+  end_if_forked();  // the loop has gone on
   if (!inner_) {
     if (started_) {
       PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited coroutine");
@@ -107,6 +109,7 @@ PySendResult Request::step(PyObject* self, PyObject* value, PyObject** result) {
     if (!begin(self)) return ended_by_exception(result);
   }
   const PySendResult outcome = PyIter_Send(inner_.get(), value, result);
+  end_if_forked();
   switch (outcome) {
     case PYGEN_NEXT:
       return PYGEN_NEXT;
@@ -157,7 +160,10 @@ PySendResult Request::throw_in(PyObject* args, PyObject** result) {
   Ref thrower = Ref::take(PyObject_GetAttr(inner_.get(), constants().throw_));
   if (thrower) {
     *result = PyObject_Call(thrower.get(), args, nullptr);
-    if (*result) return PYGEN_NEXT;
+    if (*result) {
+      end_if_forked();
+      return PYGEN_NEXT;
+    }
   } else {
     PyErr_Clear();
     set_thrown(args);
@@ -183,6 +189,7 @@ bool Request::close() {
 // A failure of the application ends its request, not the task, so that SystemExit does not end the
 // worker; cancellation must reach the task.
 PySendResult Request::ended_by_exception(PyObject** result) {
+  end_if_forked();
   const bool cancelled = PyErr_ExceptionMatches(constants().cancelled_error) != 0;
   const bool exhausted = PyErr_ExceptionMatches(PyExc_MemoryError) != 0;
   if (exhausted) dispatcher_.spend_reserve();
@@ -199,6 +206,7 @@ PySendResult Request::ended_by_exception(PyObject** result) {
 }
 
 void Request::conclude(Outcome outcome, PyObject* exception) {
+  end_if_forked();
   CHECK(exchange_);
   const bool heard = !exchange_->disconnected();
   const bool stopped = outcome == Outcome::cancelled && (!heard || timed_out_);

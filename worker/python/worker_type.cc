@@ -13,6 +13,7 @@
 #include "worker/life/worker.h"
 #include "worker/python/constants.h"
 #include "worker/python/dispatcher.h"
+#include "worker/python/forked.h"
 #include "worker/python/loop_core.h"
 #include "worker/python/module.h"
 #include "worker/python/stacks.h"
@@ -248,6 +249,7 @@ PyObject* worker_pump(PyObject* self, PyObject*) {
 }
 
 PyObject* worker_rest(PyObject* self, PyObject*) {
+  end_if_forked();
   worker::Worker* worker = opened(self);
   if (!worker) return nullptr;
   worker->begin_wait();
@@ -255,6 +257,7 @@ PyObject* worker_rest(PyObject* self, PyObject*) {
 }
 
 PyObject* worker_beat(PyObject* self, PyObject*) {
+  end_if_forked();
   worker::Worker* worker = opened(self);
   if (!worker) return nullptr;
   worker->beat();

@@ -7,6 +7,7 @@
 #include <ctime>
 #include <utility>
 
+#include "worker/python/forked.h"
 #include "worker/python/wsgi_run.h"
 
 namespace mgr::python {
@@ -186,10 +187,13 @@ bool WsgiHost::turn() {
 }
 
 bool WsgiHost::run_loop() {
+  end_if_forked();
   Py_BEGIN_ALLOW_THREADS;
   worker_->run(std::nullopt);
   Py_END_ALLOW_THREADS;
-  return PyErr_CheckSignals() == 0;
+  const bool ok = PyErr_CheckSignals() == 0;
+  end_if_forked();
+  return ok;
 }
 
 PyObject* WsgiHost::serve() {

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "worker/python/constants.h"
+#include "worker/python/forked.h"
 #include "worker/python/module.h"
 #include "worker/python/wsgi_call.h"
 
@@ -33,6 +34,7 @@ bool to_limit(PyObject* args, const char* function, std::size_t& limit) {
 
 // Makes the next bytes come to hand. 1: some have; 0: the body has ended; -1: an exception is set.
 int next_input(WsgiCall& call) {
+  end_if_forked();
   if (!call.input().empty()) return 1;
   switch (call.more_input()) {
     case WsgiCall::Input::some:

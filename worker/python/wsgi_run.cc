@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "worker/python/constants.h"
+#include "worker/python/forked.h"
 #include "worker/python/module.h"
 #include "worker/python/wsgi_call.h"
 #include "worker/python/wsgi_file.h"
@@ -106,6 +107,7 @@ bool is_running(const WsgiCall& call) {
 }
 
 PyObject* call_write(PyObject* self, PyObject* item) {
+  end_if_forked();
   WsgiCall& call = call_of(self);
   std::string_view data;
   if (!is_running(call) || !bytes_of(item, data)) return nullptr;
@@ -219,7 +221,10 @@ bool has_one_item(PyObject* iterable) {
 
 // Beyond the end of the response too, for what the iterable does after its last item.
 Put put_items(WsgiHost& host, WsgiCall& call, PyObject* iterator, bool one) {
-  while (Ref item = Ref::take(PyIter_Next(iterator))) {
+  for (;;) {
+    Ref item = Ref::take(PyIter_Next(iterator));
+    end_if_forked();
+    if (!item) break;
     const Put result = put_item(host, call, item.get(), one, WsgiCall::Wake::now);
     if (result != Put::taken) return result;
     if (call.answered() && is_bodyless(call)) return Put::over;
@@ -278,6 +283,7 @@ Put put_body(WsgiHost& host, WsgiCall& call, PyObject* result) {
 }
 
 void log_and_fail(WsgiHost& host, WsgiCall& call) {
+  end_if_forked();
   Ref exception = take_exception();
   host.log_exception(call.line(), exception.get());
   call.fail();
@@ -288,7 +294,9 @@ void close_iterable(WsgiHost& host, WsgiCall& call, PyObject* iterable) {
   if (PyList_CheckExact(iterable) || PyTuple_CheckExact(iterable)) return;
   Ref close = Ref::take(PyObject_GetAttr(iterable, constants().close));
   if (!close && PyErr_ExceptionMatches(PyExc_AttributeError)) return PyErr_Clear();
-  if (close && Ref::take(PyObject_CallObject(close.get(), nullptr))) return;
+  const bool closed = close && Ref::take(PyObject_CallObject(close.get(), nullptr));
+  end_if_forked();
+  if (closed) return;
   Ref exception = take_exception();
   host.log_exception(call.line(), exception.get());
 }
@@ -302,6 +310,7 @@ bool run(WsgiHost& host, WsgiCall& call) {
   Ref result = start ? Ref::take(PyObject_CallFunctionObjArgs(host.callables().application.get(),
                                                               environ.get(), start.get(), nullptr))
                      : Ref();
+  end_if_forked();
   if (!result || put_body(host, call, result.get()) == Put::failed) log_and_fail(host, call);
   if (call.is_lent()) {
     call.lent.iterable = std::move(result);

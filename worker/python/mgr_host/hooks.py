@@ -5,7 +5,7 @@ Each gets one dict: "event", "generation", "pid" and, in a worker, "slot"."""
 import inspect
 import os
 
-from mgr_host import errors, load
+from mgr_host import errors, forked, load
 
 EVENTS = ("loaded", "worker_start", "worker_ready", "worker_exit")
 
@@ -28,7 +28,8 @@ class Hooks:
     def call_or_raise(self, event):
         function = self._functions.get(event)
         if function is not None:
-            function({"event": event, "pid": os.getpid(), **self._about})
+            with forked.Application():
+                function({"event": event, "pid": os.getpid(), **self._about})
 
 
 def find(event, name):

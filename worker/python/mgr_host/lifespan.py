@@ -2,7 +2,7 @@
 
 import asyncio
 
-from mgr_host import errors
+from mgr_host import errors, forked
 
 
 class StartupFailed(Exception):
@@ -68,10 +68,11 @@ class Lifespan:
         scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"},
                  "state": self.state}
         try:
-            if self._application.double_callable:
-                await self._application.call(scope)(self._receive, self._send)
-            else:
-                await self._application.call(scope, self._receive, self._send)
+            with forked.Application():
+                if self._application.double_callable:
+                    await self._application.call(scope)(self._receive, self._send)
+                else:
+                    await self._application.call(scope, self._receive, self._send)
         except BaseException as exception:
             self._exception = exception
             if isinstance(exception, asyncio.CancelledError):

@@ -6,7 +6,7 @@ import importlib
 import inspect
 import sys
 
-from mgr_host import errors
+from mgr_host import errors, forked
 
 
 class Failure(Exception):
@@ -43,7 +43,8 @@ def import_module(name):
     if not name:
         raise Failure("import", "app names no module: expected MODULE:ATTRIBUTE")
     try:
-        return importlib.import_module(name)
+        with forked.Application():
+            return importlib.import_module(name)
     except BaseException as exception:
         raise Failure("import", f"cannot import {name!r}: {errors.one_line(exception)}",
                       errors.full(exception)) from None
@@ -86,7 +87,8 @@ def call_factory(factory, where):
     if not callable(factory):
         raise Failure("application", f"{where}: the factory is {describe(factory)}")
     try:
-        return factory()
+        with forked.Application():
+            return factory()
     except BaseException as exception:
         raise Failure("application", f"{where} failed: {errors.one_line(exception)}",
                       errors.full(exception)) from None

@@ -6,6 +6,8 @@ import os
 import threading
 import time
 
+import _mgr_core
+
 from mgr_host import errors, hooks, last_words, load, nested, signals, wsgi
 from mgr_host.lifespan import Lifespan, StartupFailed
 from mgr_host.loop import EAGER_TASKS, MgrLoop, task_step_type
@@ -90,6 +92,7 @@ class Life:
 
     def ended_by(self, exception):
         """asyncio lets these two through where a task or callback raises them."""
+        _mgr_core.end_if_forked(exception)
         self.worker.log("error", "the application ended its worker from a task or callback\n"
                                  f"{errors.outside_of_a_request(exception)}")
         code = 130 if isinstance(exception, KeyboardInterrupt) else exception.code
