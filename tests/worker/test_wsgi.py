@@ -679,6 +679,22 @@ def test_a_worker_without_preload_loads_and_serves_the_application(mold_of_test,
     assert worker.json(path="/pid") == worker.pid
 
 
+def test_asyncio_run_in_a_request_brings_no_warning_of_its_handler_of_sigint(app, mold_of_test):
+    app("import asyncio, signal\n"
+        "def app(environ, start_response):\n"
+        "    asyncio.run(asyncio.sleep(0))\n"
+        "    start_response('200 OK', [])\n"
+        "    if environ['PATH_INFO'] == '/own':\n"
+        "        signal.signal(signal.SIGINT, print)\n"
+        "    return [b'ran']\n")
+    running = mold_of_test("main:app", threads=1)
+    worker = running.serving_worker()
+    assert worker.request() == (200, b"ran")
+    assert "handler is not used" not in running.log()
+    assert worker.request(path="/own") == (200, b"ran")
+    running.wait_for_log("SIGINT: the application's handler is not used")
+
+
 @pytest.mark.parametrize("threads", THREADS)
 def test_python_signal_handlers_run_at_once(app, mold_of_test, threads):
     app("import os, signal, time\nseen = []\n"

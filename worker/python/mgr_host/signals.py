@@ -3,6 +3,8 @@ that obeyed would leave with what it has in hand. An application can't take them
 processes that it forks it can."""
 
 import _signal
+import asyncio
+import functools
 import os
 import signal
 
@@ -17,7 +19,7 @@ def guard(worker):
     def guarded(number, handler):
         if number not in OURS or os.getpid() != process:
             return install(number, handler)
-        if number not in told:
+        if number not in told and not is_of_a_runner(handler):
             told.add(number)
             worker.log("warning", f"{signal.Signals(number).name}: the application's handler is not "
                                   "used; the supervisor decides when a worker leaves")
@@ -25,6 +27,12 @@ def guard(worker):
 
     guarded.__doc__ = install.__doc__
     _signal.signal = guarded
+
+
+def is_of_a_runner(handler):
+    """asyncio.run()'s own, which it takes back at its end."""
+    return (isinstance(handler, functools.partial)
+            and getattr(handler.func, "__func__", None) is asyncio.Runner._on_sigint)
 
 
 class Guarded:
