@@ -203,6 +203,7 @@ def test_p5_input_reads_as_files_do_and_ends_with_the_body(worker):
     assert calls("readline+readline2+readline+readline+readline") == ["one\n", "tw", "o\n", "three", ""]
     assert calls("readlines+readlines") == [["one\n", "two\n", "three"], []]
     assert calls("readlines5+read") == [["one\n", "two\n"], "three"]
+    assert calls("readsize=3+readlinesize=2+readlineshint=1+read") == ["one", "\n", ["two\n"], "three"]
     assert calls("iter+read1") == [["one\n", "two\n", "three"], ""]
     assert calls("read", b"") == [""]
     assert worker.json("GET", "/read?read+readline+iter") == ["", "", []]
@@ -330,9 +331,12 @@ def test_p7_bad_heads_are_refused_when_they_are_given(worker):
              "name is bytes", "value is a number")
     assert {name: error for name, error in found.items() if name in types} == \
         dict.fromkeys(types, "TypeError")
-    assert found.pop("value beyond latin-1") == "UnicodeEncodeError"
     rest = {error for name, error in found.items() if name not in types}
     assert rest == {"ValueError"}, found
+    said = "start_response(): a character outside of latin-1 in the "
+    assert state(worker, "refused-value").startswith(said + "header ('a', '\u20ac') (PEP 3333")
+    assert state(worker, "refused-name").startswith(said + "header ('\u20ac', 'b') (PEP 3333")
+    assert state(worker, "refused-status").startswith(said + "status '200 \u20ac' (PEP 3333")
 
 
 def test_p7_start_response_gives_write(worker):

@@ -23,6 +23,18 @@ bool latin1_view(PyObject* text, Ref& kept, std::string_view& view) {
   return true;
 }
 
+// Of what latin1_view() has refused: says where it stands, which Python's own error does not.
+bool refuse_text(const char* what, PyObject* shown) {
+  if (PyErr_ExceptionMatches(PyExc_UnicodeEncodeError)) {
+    PyErr_Clear();
+    PyErr_Format(PyExc_ValueError,
+                 "start_response(): a character outside of latin-1 in the %s %R (PEP 3333, "
+                 "\"Unicode Issues\")",
+                 what, shown);
+  }
+  return false;
+}
+
 bool has_control(std::string_view text) {
   for (const char c : text) {
     const auto byte = static_cast<unsigned char>(c);
@@ -61,7 +73,7 @@ bool read_status(PyObject* status, WsgiHead& head) {
     PyErr_Format(PyExc_TypeError, "start_response(): the status is a str, not %R", status);
     return false;
   }
-  if (!latin1_view(status, kept, text)) return false;
+  if (!latin1_view(status, kept, text)) return refuse_text("status", status);
   if (text.size() < 4 || !syntax::is_digit(text[0]) || !syntax::is_digit(text[1]) ||
       !syntax::is_digit(text[2]) || text[3] != ' ' || has_control(text)) {
     PyErr_Format(PyExc_ValueError, "start_response(): the status is of the form '200 OK', not %R",
@@ -104,7 +116,7 @@ bool read_header(PyObject* header, WsgiHead& head) {
   std::string_view name;
   std::string_view value;
   if (!latin1_view(name_text, kept_name, name) || !latin1_view(value_text, kept_value, value)) {
-    return false;
+    return refuse_text("header", header);
   }
   if (!syntax::is_token(name)) {
     PyErr_Format(PyExc_ValueError, "start_response(): HTTP forbids the name of the header %R",

@@ -21,9 +21,13 @@ PyTypeObject* input_type = nullptr;
 constexpr std::size_t kNoLimit = std::numeric_limits<std::size_t>::max();
 
 // The optional size of read() and its like: None and negative numbers are no limit.
-bool to_limit(PyObject* args, const char* function, std::size_t& limit) {
+bool to_limit(PyObject* args, PyObject* names, const char* format, const char* name,
+              std::size_t& limit) {
+  const char* const known[] = {name, nullptr};
   PyObject* size = Py_None;
-  if (!PyArg_UnpackTuple(args, function, 0, 1, &size)) return false;
+  if (!PyArg_ParseTupleAndKeywords(args, names, format, const_cast<char**>(known), &size)) {
+    return false;
+  }
   limit = kNoLimit;
   if (size == Py_None) return true;
   const Py_ssize_t number = PyNumber_AsSsize_t(size, PyExc_OverflowError);
@@ -79,9 +83,9 @@ class Parts {
   Ref list_;
 };
 
-PyObject* input_read(PyObject* self, PyObject* args) {
+PyObject* input_read(PyObject* self, PyObject* args, PyObject* names) {
   std::size_t left;
-  if (!to_limit(args, "read", left)) return nullptr;
+  if (!to_limit(args, names, "|O:read", "size", left)) return nullptr;
   WsgiCall& call = call_of(self);
   Parts parts;
   while (left > 0) {
@@ -113,9 +117,9 @@ PyObject* read_line(WsgiCall& call, std::size_t left) {
   return parts.take();
 }
 
-PyObject* input_readline(PyObject* self, PyObject* args) {
+PyObject* input_readline(PyObject* self, PyObject* args, PyObject* names) {
   std::size_t limit;
-  if (!to_limit(args, "readline", limit)) return nullptr;
+  if (!to_limit(args, names, "|O:readline", "size", limit)) return nullptr;
   return read_line(call_of(self), limit);
 }
 
@@ -126,9 +130,9 @@ PyObject* input_iternext(PyObject* self) {
 }
 
 // As file objects do it: enough lines to have `hint` bytes; 0 is no limit.
-PyObject* input_readlines(PyObject* self, PyObject* args) {
+PyObject* input_readlines(PyObject* self, PyObject* args, PyObject* names) {
   std::size_t hint;
-  if (!to_limit(args, "readlines", hint)) return nullptr;
+  if (!to_limit(args, names, "|O:readlines", "hint", hint)) return nullptr;
   if (hint == 0) hint = kNoLimit;
   Ref list = Ref::take(PyList_New(0));
   for (std::size_t size = 0; list && size < hint;) {
@@ -154,10 +158,16 @@ void input_dealloc(PyObject* self) {
   Py_DECREF(type);
 }
 
+template <typename Function>
+PyCFunction with_names(Function function) {
+  return reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(function));
+}
+
 PyMethodDef input_methods[] = {
-    {"read", input_read, METH_VARARGS, "read([size]): so many bytes, or fewer at the end"},
-    {"readline", input_readline, METH_VARARGS, "readline([size])"},
-    {"readlines", input_readlines, METH_VARARGS, "readlines([hint])"},
+    {"read", with_names(input_read), METH_VARARGS | METH_KEYWORDS,
+     "read([size]): so many bytes, or fewer at the end"},
+    {"readline", with_names(input_readline), METH_VARARGS | METH_KEYWORDS, "readline([size])"},
+    {"readlines", with_names(input_readlines), METH_VARARGS | METH_KEYWORDS, "readlines([hint])"},
     {nullptr, nullptr, 0, nullptr},
 };
 

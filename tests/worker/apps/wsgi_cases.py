@@ -58,12 +58,14 @@ def read(environ, start_response):
     """The calls that the query names, separated by '+': read, read3, readline, lines, iter ..."""
     stream, found = environ["wsgi.input"], []
     for call in environ["QUERY_STRING"].split("+"):
-        name = call.rstrip("0123456789-")
-        size = [int(call[len(name):])] if call != name else []
+        call, _, named = call.partition("=")  # read3, or readsize=3
+        name = call.rstrip("0123456789-").removesuffix("size").removesuffix("hint")
+        size = [int(call[len(name):])] if call != name and not named else []
+        keywords = {call[len(name):]: int(named)} if named else {}
         if name == "iter":
             found.append([line.decode("latin-1") for line in stream])
         else:
-            result = getattr(stream, name)(*size)
+            result = getattr(stream, name)(*size, **keywords)
             found.append([line.decode("latin-1") for line in result] if isinstance(result, list)
                          else result.decode("latin-1"))
     return answer(start_response, found)
@@ -143,6 +145,8 @@ BAD = {
     "value with a newline": ("200 OK", [("a", "b\r\nc: d")]),
     "value with a tab": ("200 OK", [("a", "b\tc")]),
     "value beyond latin-1": ("200 OK", [("a", "\u20ac")]),
+    "name beyond latin-1": ("200 OK", [("\u20ac", "b")]),
+    "status beyond latin-1": ("200 \u20ac", []),
     "hop-by-hop": ("200 OK", [("Connection", "close")]),
     "transfer coding": ("200 OK", [("transfer-encoding", "chunked")]),
     "bad length": ("200 OK", [("Content-Length", "-1")]),
@@ -158,6 +162,8 @@ def bad_heads(environ, start_response):
             found[name] = "accepted"
         except Exception as error:
             found[name] = type(error).__name__
+            if "latin-1" in name:
+                kept[f"refused-{name.split()[0]}"] = str(error)
     return answer(start_response, found)
 
 
