@@ -59,6 +59,14 @@ def test_an_application_that_cannot_be_loaded_is_reported(app, mold, load, text,
     assert bool(in_traceback) == ("traceback" in failure)
 
 
+def test_what_an_async_factory_returns_brings_no_warning_of_its_own(app, mold):
+    app("async def make(): pass\n")
+    running = mold("main:make()")
+    assert "main:make() is not callable: it is of type builtins.coroutine" in running.load_failed()["error"]
+    assert running.wait() == 4
+    assert running.output() == ""
+
+
 @pytest.mark.parametrize("text, name, interface", [
     ("async def app(scope, receive, send): pass\n", "main", "asgi"),
     ("async def application(scope, receive, send): pass\n", "main", "asgi"),

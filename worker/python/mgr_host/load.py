@@ -35,6 +35,8 @@ def load(name, interface):
     module = import_module(module_name)
     found, where = find(module, module_name, attribute)
     if not callable(found):
+        if inspect.iscoroutine(found):
+            found.close()  # else Python complains that nobody awaited it
         raise Failure("application", f"{where} is not callable: it is {describe(found)}")
     return Application(found, interface_of(found, where, interface))
 
