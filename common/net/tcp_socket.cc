@@ -45,9 +45,8 @@ Result<Host> resolve(const std::string& name) {
   return Host{host, first.ai_family};
 }
 
-void switch_on(int fd, int level, int option) {
-  const int on = 1;
-  ::setsockopt(fd, level, option, &on, sizeof on);
+void set(int fd, int level, int option, int value) {
+  ::setsockopt(fd, level, option, &value, sizeof value);
 }
 
 enum class Only6 { yes, no };
@@ -55,18 +54,29 @@ enum class Only6 { yes, no };
 Result<UniqueFd> bind_one(const Host& host, int port, Only6 only_v6, Beside beside) {
   UniqueFd fd(::socket(host.family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!fd) return Error::from_errno("socket");
-  switch_on(fd.get(), SOL_SOCKET, SO_REUSEADDR);
-  switch_on(fd.get(), IPPROTO_TCP, TCP_NODELAY);
-  if (only_v6 == Only6::yes) switch_on(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY);
+  set(fd.get(), IPPROTO_TCP, TCP_NODELAY, 1);
+  if (only_v6 == Only6::yes) set(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, 1);
   const auto address = look_up(host.numeric, std::to_string(port).c_str(), host.family,
                                AI_NUMERICHOST | AI_NUMERICSERV);
   if (!address) return address.error();
-  int bound = ::bind(fd.get(), (*address)->ai_addr, (*address)->ai_addrlen);
-  if (bound != 0 && errno == EADDRINUSE && beside == Beside::yes) {
-    switch_on(fd.get(), SOL_SOCKET, SO_REUSEPORT);
-    bound = ::bind(fd.get(), (*address)->ai_addr, (*address)->ai_addrlen);
+  const auto bind = [&] {
+    return ::bind(fd.get(), (*address)->ai_addr, (*address)->ai_addrlen) == 0;
+  };
+  // Two sockets with SO_REUSEADDR may have one port until one of them listens: it is for the
+  // connections that a predecessor has left in TIME_WAIT, and off again until we listen.
+  bool bound = bind();
+  if (!bound && errno == EADDRINUSE) {
+    set(fd.get(), SOL_SOCKET, SO_REUSEADDR, 1);
+    bound = bind();
+    if (!bound && errno == EADDRINUSE && beside == Beside::yes) {
+      set(fd.get(), SOL_SOCKET, SO_REUSEPORT, 1);
+      bound = bind();
+    }
+    const int error = errno;
+    set(fd.get(), SOL_SOCKET, SO_REUSEADDR, 0);
+    errno = error;
   }
-  if (bound != 0) return Error(std::strerror(errno), errno);
+  if (!bound) return Error(std::strerror(errno), errno);
   return fd;
 }
 
@@ -140,6 +150,11 @@ Result<std::vector<UniqueFd>> bind_tcp(const BindAddress& wanted, Beside beside)
   std::vector<UniqueFd> sockets;
   sockets.push_back(std::move(*fd));
   return sockets;
+}
+
+bool listen(int fd, int backlog) {
+  set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+  return ::listen(fd, backlog) == 0;
 }
 
 }  // namespace mgr::net

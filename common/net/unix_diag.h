@@ -12,6 +12,7 @@ struct UnixDiagnosis {
   struct File {
     unsigned device = 0;  // as the kernel writes it: major number << 20 | minor number
     unsigned inode = 0;   // the lower 32 bits
+    bool operator==(const File&) const = default;
   };
   std::optional<File> file;
 };
@@ -21,5 +22,9 @@ std::optional<UnixDiagnosis> diagnose_unix(int fd);
 
 // Does whoever connects to the path reach this socket? Nothing where the kernel does not answer.
 std::optional<bool> is_bound_to(int fd, const std::string& path);
+
+// Has some process bound the socket that the path names now, listening or not? Connections that it
+// has accepted do not count. False where the kernel does not answer.
+bool is_bound_by_anyone(const std::string& path);
 
 }  // namespace mgr::net

@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "common/net/address.h"
+#include "common/net/unix_diag.h"
 
 namespace mgr::net {
 namespace {
@@ -33,8 +34,13 @@ Result<void> bind_path(int fd, const std::string& path, const UnixSocketOptions&
   if (::lstat(path.c_str(), &info) == 0 && !S_ISSOCK(info.st_mode)) {
     return Error("a file that is no socket is in the way");
   }
-  const std::string temporary = path + "." + std::to_string(::getpid());
+  std::string temporary = path + "." + std::to_string(::getpid());
   auto address = make_unix_address(temporary);
+  if (!address) {
+    // Too long for it: for a moment nothing is there.
+    temporary = path;
+    address = make_unix_address(path);
+  }
   if (!address) return std::move(address).error();
   ::unlink(temporary.c_str());
   const mode_t mask = ::umask(0777 & ~static_cast<mode_t>(options.mode));
@@ -70,10 +76,13 @@ Result<void> dress_unix_socket(const std::string& path, const UnixSocketOptions&
 Result<UniqueFd> bind_unix_socket(const std::string& address, const UnixSocketOptions& options) {
   auto wanted = make_unix_address(address);
   if (!wanted) return std::move(wanted).error();
-  if (is_live(*wanted)) return Error(std::strerror(EADDRINUSE), EADDRINUSE);
+  const bool is_path = address.front() != '@';
+  // One that does not listen yet is somebody's who loads an application.
+  const bool taken = is_live(*wanted) || (is_path && is_bound_by_anyone(address));
+  if (taken) return Error(std::strerror(EADDRINUSE), EADDRINUSE);
   UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!fd) return Error::from_errno("socket");
-  if (address.front() != '@') {
+  if (is_path) {
     auto bound = bind_path(fd.get(), address, options);
     if (!bound) return std::move(bound).error();
     return fd;

@@ -15,8 +15,9 @@ struct UnixSocketOptions {
 
 // A bound stream socket at `address`: a path, or '@' and an abstract name. Non-blocking,
 // close-on-exec. A path is bound under another name and renamed, so that it never names a socket
-// that is not ready; a stale socket is replaced. Errors: EADDRINUSE when somebody listens there, a
-// file in the way that is no socket, no permission, no such group.
+// that is not ready (but where that one would be too long); a stale socket is replaced. Errors:
+// EADDRINUSE when somebody listens there or has bound it, a file in the way that is no socket, no
+// permission, no such group.
 Result<UniqueFd> bind_unix_socket(const std::string& address, const UnixSocketOptions& options);
 
 // Gives the path its mode and its group. Errors: as there.

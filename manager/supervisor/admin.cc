@@ -45,7 +45,7 @@ Result<void> listen_on(const std::string& text, std::vector<UniqueFd>& sockets) 
   auto bound = net::bind_tcp(*address);
   if (!bound) return std::move(bound).error();
   for (auto& fd : *bound) {
-    if (::listen(fd.get(), kBacklog) != 0) return Error(std::strerror(errno), errno);
+    if (!net::listen(fd.get(), kBacklog)) return Error(std::strerror(errno), errno);
     sockets.push_back(std::move(fd));
   }
   return {};
@@ -64,7 +64,7 @@ Result<void> Admin::adopt(std::vector<UniqueFd> sockets) {
       return Error("admin: the inherited descriptor is no stream socket");
     }
     ::fcntl(socket.get(), F_SETFL, ::fcntl(socket.get(), F_GETFL) | O_NONBLOCK);
-    if (::listen(socket.get(), kBacklog) != 0) return Error::from_errno("admin");
+    if (!net::listen(socket.get(), kBacklog)) return Error::from_errno("admin");
     const auto bound = net::bound_to(socket.get());
     const std::string text = bound ? net::format_address(*bound) : "inherited";
     log_.info("admin listener {}", text);

@@ -540,7 +540,8 @@ void Lifecycle::note_failure(const Worker& worker, const Failure& failure) {
   } else if (auto* restart = std::get_if<Restart>(&changes_.front()); restart && restart->begun) {
     if (worker.epoch == restart->epoch) restart->failure = failure;
   } else if (auto* scale = std::get_if<Scale>(&changes_.front()); scale && scale->begun) {
-    if (worker.slot >= scale->from && worker.slot < scale->to) scale->failure = failure;
+    const bool first = worker.slot >= scale->from && worker.slot < scale->to && !scale->failure;
+    if (first) scale->failure = failure;
   }
 }
 

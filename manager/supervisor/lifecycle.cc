@@ -196,6 +196,7 @@ void Lifecycle::step() {
   stepping_ = true;
   while (step_again_) {
     step_again_ = false;
+    tell_unstarted();
     advance_changes();
     begin_recycling();
     close_gaps();

@@ -328,6 +328,8 @@ class Lifecycle {
   // workers.cc
   void apply(Worker& worker, WorkerEvent event);
   WorkerId start_worker(int slot, int generation, std::uint64_t epoch);
+  void not_started(Worker worker, const Generation& generation, const std::string& why);
+  void tell_unstarted();
   void retire(WorkerId id);
   void forget(WorkerId id);
   void kill_worker(Worker& worker);
@@ -444,6 +446,13 @@ class Lifecycle {
   std::function<void()> observer_;
   OnEvent on_event_;
   std::vector<int> active_slots_;
+  // What could not even be asked for in this round of a step: a worker, or a generation's mold.
+  struct Unstarted {
+    std::optional<Worker> worker;
+    int generation = 0;  // its key
+    Failure failure;
+  };
+  std::vector<Unstarted> unstarted_;
   bool stepping_ = false;
   bool step_again_ = false;
 };

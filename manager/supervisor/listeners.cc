@@ -272,15 +272,23 @@ bool Listeners::has_inherited() const {
                      [](const Address& address) { return address.wanted.empty(); });
 }
 
+bool Listeners::grows(const Address& address) {
+  return !address.shared && address.state != AddressState::leaving;
+}
+
+int Listeners::sockets_of_slot() const {
+  return static_cast<int>(std::count_if(addresses_.begin(), addresses_.end(), grows));
+}
+
 Result<void> Listeners::ensure_slots(int count) {
   for (auto& address : addresses_) {
-    if (address.shared || address.state == AddressState::leaving) continue;
+    if (!grows(address)) continue;
     for (int slot = static_cast<int>(address.sockets.size()); slot < count; ++slot) {
       auto fd = sibling(address);
       if (!fd) return std::move(fd).error();
       // The steering program in force does not know the new socket yet: it gets nothing.
       const bool listens = listening_ && address.state == AddressState::open;
-      if (listens && ::listen(fd->get(), options_.backlog) != 0) {
+      if (listens && !net::listen(fd->get(), options_.backlog)) {
         return Error::from_errno("listen " + address.text);
       }
       add(address, slot, std::move(*fd));
@@ -305,7 +313,7 @@ Result<void> Listeners::start() {
 
 Result<void> Listeners::listen(Address& address) {
   for (std::size_t i = 0; i < address.sockets.size(); ++i) {
-    if (::listen(address.sockets[i].fd.get(), options_.backlog) != 0) {
+    if (!net::listen(address.sockets[i].fd.get(), options_.backlog)) {
       return Error::from_errno("bind " + address.text);
     }
     // Attached as soon as the group exists, which is when its first socket listens.

@@ -76,6 +76,9 @@ class Listeners {
   bool close_left(std::chrono::milliseconds now);
   // Does any address leave?
   bool leaving() const;
+  // How many slots have their sockets, and how many a further one would get.
+  int slots() const { return slots_; }
+  int sockets_of_slot() const;
   // Sockets for slots [0, count) that have none; listening at once if the others do.
   Result<void> ensure_slots(int count);
   // listen() on all, and steering; once.
@@ -144,6 +147,7 @@ class Listeners {
   Result<void> open_unix(const net::BindAddress& wanted);
   Result<void> adopt(UniqueFd fd, const std::string& wanted);
   Result<UniqueFd> sibling(const Address& address) const;
+  static bool grows(const Address& address);
   Result<void> listen(Address& address);
   void add(Address& address, int slot, UniqueFd fd);
   void refresh();

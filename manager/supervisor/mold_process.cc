@@ -17,7 +17,7 @@ namespace {
 
 // Descriptors are first copied above the numbers that they go to, so that no copy overwrites
 // another.
-constexpr int kAbove = 64;
+constexpr int kAbove = ipc::kFirstFreeFd;
 
 struct Plan {
   int from;

@@ -21,6 +21,9 @@ void Lifecycle::ensure_mold(Generation& generation) {
   if (!pid) {
     generation.retry_mold_at = world_.now() + Millis(1000);
     log_.error("generation {}: {}; tries again in 1 s", generation.number, pid.error().message());
+    unstarted_.push_back({std::nullopt, generation.key,
+                          Failure{"boot", "no mold: " + pid.error().message(), "", 1}});
+    step_again_ = true;
     return;
   }
   mold.pid = *pid;

@@ -7,6 +7,7 @@
 #include "common/settings/cpus.h"
 #include "manager/supervisor/core_file.h"
 #include "manager/supervisor/mold_process.h"
+#include "manager/supervisor/open_files.h"
 #include "manager/supervisor/process_info.h"
 
 namespace mgr::manager {
@@ -166,6 +167,7 @@ void ProcessWorld::expect() {
 }
 
 Result<pid_t> ProcessWorld::start_mold(MoldId mold, const ipc::MoldOrder& order) {
+  if (auto room = room_for(kFilesOfWorker); !room) return std::move(room).error();
   auto pair = ipc::Channel::pair();
   if (!pair) return std::move(pair).error();
   MoldStart start;
@@ -225,9 +227,20 @@ std::set<std::uint64_t> ProcessWorld::give_log_files(const ipc::Reopen& order) {
   return told;
 }
 
+// Its sockets stay open for good, so there must be room for what its workers need.
+Result<void> ProcessWorld::ensure_slots(int count) {
+  const int more = count - listeners_.slots();
+  if (more > 0) {
+    auto room = room_for(more * (listeners_.sockets_of_slot() + kFilesOfWorker));
+    if (!room) return std::move(room).error().with(fmt::format("workers: {}", count));
+  }
+  return listeners_.ensure_slots(count);
+}
+
 Result<void> ProcessWorld::fork_worker(MoldId mold, const ipc::Fork& order) {
   const auto it = molds_.find(mold);
   if (it == molds_.end()) return Error("its mold is gone");
+  if (auto room = room_for(kFilesOfWorker); !room) return room;
   auto pair = ipc::Channel::pair();
   if (!pair) return std::move(pair).error();
   const WorkerId worker = order.worker;

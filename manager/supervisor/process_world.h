@@ -109,7 +109,7 @@ class ProcessWorld final : public World {
   std::string last_words_of_worker(WorkerId worker) override;
   void kill(pid_t pid, int signal) override;
   const std::vector<SocketInfo>& sockets() override { return listeners_.sockets(); }
-  Result<void> ensure_slots(int count) override { return listeners_.ensure_slots(count); }
+  Result<void> ensure_slots(int count) override;
   Result<void> start_listening() override { return listeners_.start(); }
   void set_active_slots(const std::vector<int>& slots) override { listeners_.set_active(slots); }
   int queued_on(SocketId socket) override { return listeners_.queued_on(socket); }

@@ -10,6 +10,7 @@
 #include "common/settings/cpus.h"
 #include "common/settings/hooks.h"
 #include "manager/program_version.h"
+#include "manager/supervisor/open_files.h"
 #include "manager/supervisor/pidfile.h"
 #include "manager/supervisor/privileges.h"
 #include "manager/supervisor/supervisor.h"
@@ -73,6 +74,10 @@ int run_supervisor(SettingsLoader loader, LoadedSettings loaded, const Program& 
   }
   set_process_title("mgr: supervisor " + settings.derived_name(), "mgr");
   raise_descriptor_limit();
+  const int needed = workers * (static_cast<int>(settings.bind.size()) + kFilesOfWorker);
+  if (auto room = room_for(needed); !room) {
+    return not_started(std::move(room).error().with(fmt::format("workers: {}", workers)));
+  }
   auto scoreboard = ipc::Scoreboard::create();
   if (!scoreboard) return not_started(scoreboard.error());
   auto control = control_address(settings);

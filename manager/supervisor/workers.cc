@@ -18,11 +18,6 @@ WorkerId Lifecycle::start_worker(int slot, int generation_key, std::uint64_t epo
   }
   Worker worker;
   worker.record = world_.take_record();
-  if (worker.record < 0) {
-    log_.error("no record of the scoreboard is free; slot {} tries again in 1 s", slot);
-    slots_[static_cast<std::size_t>(slot)].retry_at = world_.now() + Millis(1000);
-    return 0;
-  }
   worker.id = next_id_++;
   worker.slot = slot;
   worker.generation = generation_key;
@@ -35,15 +30,50 @@ WorkerId Lifecycle::start_worker(int slot, int generation_key, std::uint64_t epo
   worker.limits = recycle_limits(*generation->settings,
                                  [this](std::uint64_t most) { return world_.random(most); });
   const ipc::Fork order{worker.id, slot, worker.record, worker.limits.requests};
-  if (auto asked = world_.fork_worker(generation->mold, order); !asked) {
-    world_.return_record(worker.record);
-    slots_[static_cast<std::size_t>(slot)].retry_at = world_.now() + Millis(1000);
-    log_.error("worker {}: {}; tries again in 1 s", slot, asked.error().message());
+  const Result<void> asked = worker.record < 0 ? Error("no record of the scoreboard is free")
+                                               : world_.fork_worker(generation->mold, order);
+  if (!asked) {
+    if (worker.record >= 0) world_.return_record(worker.record);
+    not_started(std::move(worker), *generation, asked.error().message());
     return 0;
   }
   const WorkerId id = worker.id;
   workers_.emplace(id, std::move(worker));
   return id;
+}
+
+// For want of descriptors, say: as a start that has failed, but that there is no process.
+void Lifecycle::not_started(Worker worker, const Generation& generation, const std::string& why) {
+  Slot& slot = slots_[static_cast<std::size_t>(worker.slot)];
+  const Millis pause =
+      std::max(Millis(1000), jittered(slot.backoff.died(Millis(0), Backoff::Cause::own,
+                                                        generation.settings->crash_backoff)));
+  slot.retry_at = world_.now() + pause;
+  slot.last_exit = "not started: " + why;
+  log_.error("worker {}: {}; tries again in {}", worker.slot, why, seconds(pause));
+  Failure failure{"boot", fmt::format("worker {} could not be started: {}", worker.slot, why), "",
+                  1};
+  unstarted_.push_back({std::move(worker), 0, std::move(failure)});
+  step_again_ = true;
+}
+
+// Said between two rounds of a step: it may end the change that asked for the start.
+void Lifecycle::tell_unstarted() {
+  for (const Unstarted& one : std::exchange(unstarted_, {})) {
+    if (phase_ == Phase::stopping) return;
+    if (phase_ == Phase::starting && !listening_) return fail_start(one.failure);
+    if (one.worker) {
+      note_failure(*one.worker, one.failure);
+      continue;
+    }
+    Reload* reload = active_reload();
+    if (reload && reload->new_generation == one.generation &&
+        reload->step != Reload::Step::rolling_back) {
+      fail_reload(*reload, one.failure);
+    } else {
+      note_failure(one.failure);
+    }
+  }
 }
 
 void Lifecycle::apply(Worker& worker, WorkerEvent event) {

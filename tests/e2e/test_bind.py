@@ -7,7 +7,8 @@ import time
 import uuid
 
 import pytest
-from mgr_harness import Load, assert_none_lost, free_port, no_loss, read_response, wait_for
+from mgr_harness import (Load, assert_none_lost, free_port, no_loss, processes_with, read_response,
+                         wait_for)
 from network_harness import namespaces_are_possible, sh
 
 
@@ -323,6 +324,28 @@ def test_balance_shared_loses_nothing(make_mgr):
         mgr.must("restart")
         mgr.must("scale", 1)
         mgr.must("reload")
+
+
+SLOW_IMPORT = "import time; time.sleep(2)\n"
+
+
+@pytest.mark.parametrize("family", ["tcp", "unix"])
+def test_an_address_is_taken_as_soon_as_somebody_loads_for_it(make_mgr, tmp_path, family):
+    bind = f"unix:{tmp_path}/shared.sock" if family == "unix" else f"127.0.0.1:{free_port()}"
+    first, second = (make_mgr("echo", workers=1, bind=bind) for _ in range(2))
+    first.deploy_text(SLOW_IMPORT + (first.directory / "main.py").read_text())
+    first.launch()
+    wait_for(lambda: processes_with(first.mark)[1:], "its mold loads")
+    second.launch()
+    assert second.wait_exit() == 1 and "Address already in use" in second.log, second.log
+    first.wait_ready()
+    with Load(first, "new", 100, **({"unix": bind[5:]} if family == "unix" else {})) as load:
+        first.must("scale", 3)
+        report = load.stop()
+    assert report["lost"] == 0 and report["ok"] > 0
+    first.must("stop")
+    # Connections in TIME_WAIT do not stand in the way of the next.
+    make_mgr("echo", workers=2, bind=bind).start().must("stop")
 
 
 def test_balance_needs_a_new_start(make_mgr, tmp_path):

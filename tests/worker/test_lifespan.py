@@ -95,7 +95,7 @@ def test_L3_one_that_answers_as_to_a_request_has_no_lifespan(app, mold):
 
 
 @pytest.mark.parametrize("raised, said", [
-    ("asyncio.CancelledError()", "CancelledError"), ("Unprintable()", "Unprintable: <exception str() failed>")])
+    ("asyncio.CancelledError()", "CancelledError"), ("Unprintable()", "lifespan.<locals>.Unprintable: <exception str() failed>")])
 @pytest.mark.parametrize("lifespan", ["auto", "on"])
 def test_L3_however_odd_the_exception(app, mold, lifespan, raised, said):
     with_lifespan(app, f"""

@@ -55,19 +55,20 @@ int live(worker::Mold& mold, const settings::LibraryName& name) {
   ::_exit(0);
 }
 
-// A peer that has gone is an error of write(), not the end of the process. Caught, not ignored:
-// programs that the application starts get the default again.
-void survive_broken_pipes() {
+// A peer that has gone, or a file that may not grow, is an error of write(), not the end of the
+// process. Caught, not ignored: programs that the application starts get the default again.
+void survive_failed_writes() {
   struct sigaction action {};
   action.sa_handler = [](int) {};
   action.sa_flags = SA_RESTART;
   ::sigaction(SIGPIPE, &action, nullptr);
+  ::sigaction(SIGXFSZ, &action, nullptr);
 }
 
 }  // namespace
 
 int run_mold() {
-  survive_broken_pipes();
+  survive_failed_writes();
   std::setvbuf(stdout, nullptr, _IOLBF, BUFSIZ);
   auto mold = worker::Mold::take();
   if (!mold) worker::refuse(mold.error().message());

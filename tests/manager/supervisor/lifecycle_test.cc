@@ -77,15 +77,82 @@ TEST_F(LifecycleTest, LeavesWithOneWhenItCanNotListen) {
   EXPECT_EQ(world_->left, 1);
 }
 
-TEST_F(LifecycleTest, TriesAgainWhenAMoldCanNotBeStarted) {
+TEST_F(LifecycleTest, LeavesWithOneWhenAMoldCanNotBeStartedAtFirst) {
   world_ = std::make_unique<FakeWorld>(1);
   world_->fail_mold = true;
   life_ = std::make_unique<Lifecycle>(*world_, log_);
   life_->start(std::make_shared<const Settings>(settings_), 1);
   EXPECT_TRUE(world_->mold_history.empty());
+  EXPECT_EQ(world_->left, 1);
+}
+
+TEST_F(LifecycleTest, LeavesWithOneWhenNoWorkerCanBeForkedAtFirst) {
+  start(2);
+  world_->fail_fork = true;
+  load_mold();
+  leavers_leave();
+  EXPECT_EQ(world_->left, 1);
+}
+
+TEST_F(LifecycleTest, TriesAgainWhenAMoldCanNotBeStartedLater) {
+  start_ready(1);
+  world_->fail_mold = true;
+  mold_dies(newest_mold(), kKilled);
+  pass(Millis(3000));
+  EXPECT_EQ(world_->mold_history.size(), 1u);
+  EXPECT_EQ(life_->phase(), Phase::running);
   world_->fail_mold = false;
   pass(Millis(1000));
-  EXPECT_EQ(world_->mold_history.size(), 1u);
+  EXPECT_EQ(world_->mold_history.size(), 2u);
+}
+
+TEST_F(LifecycleTest, AReloadWhoseMoldCanNotBeStartedIsTakenBack) {
+  start_ready(1);
+  world_->fail_mold = true;
+  reload();
+  run_on();
+  ASSERT_EQ(reloads_.size(), 1u);
+  EXPECT_FALSE(reloads_[0].ok);
+  EXPECT_EQ(reloads_[0].failure->error, "no mold: fork: Resource temporarily unavailable");
+  EXPECT_EQ(generations(), std::vector<int>{1});
+}
+
+TEST_F(LifecycleTest, AReloadWhoseFirstWorkerCanNotBeForkedIsTakenBack) {
+  start_ready(2);
+  reload();
+  world_->fail_fork = true;
+  load_mold();
+  world_->fail_fork = false;
+  run_on();
+  ASSERT_EQ(reloads_.size(), 1u);
+  EXPECT_FALSE(reloads_[0].ok);
+  EXPECT_EQ(reloads_[0].failure->error,
+            "worker 0 could not be started: socketpair: Too many open files");
+  EXPECT_EQ(generations(), (std::vector<int>{1, 1}));
+}
+
+TEST_F(LifecycleTest, AScaleIsNotReachedWhenItsWorkersCanNotBeForked) {
+  start_ready(1);
+  world_->fail_fork = true;
+  life_->scale(Lifecycle::ScaleTo{3}, noting(others_));
+  ASSERT_EQ(others_.size(), 1u);
+  EXPECT_FALSE(others_[0].ok);
+  ASSERT_TRUE(others_[0].failure);
+  EXPECT_EQ(others_[0].failure->error,
+            "worker 1 could not be started: socketpair: Too many open files");
+  life_->scale(Lifecycle::ScaleTo{1}, noting(others_));
+  ASSERT_EQ(others_.size(), 2u);
+  EXPECT_TRUE(others_[1].ok) << "the way back is open";
+  EXPECT_EQ(count_serving(), 1);
+}
+
+TEST_F(LifecycleTest, ARestartIsNotReachedEither) {
+  start_ready(2);
+  world_->fail_fork = true;
+  life_->restart({0}, noting(others_));
+  ASSERT_EQ(others_.size(), 1u);
+  EXPECT_FALSE(others_[0].ok);
+  EXPECT_EQ(count_serving(), 2);
 }
 
 // ---- preload
