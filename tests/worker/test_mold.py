@@ -384,7 +384,7 @@ def test_a_message_of_any_text_is_logged(app, mold):
     running = mold()
     worker = running.serving_worker()
     assert worker.request()[0] == 500
-    running.wait_for_log("zero \0 surrogate \\udcff end")
+    running.wait_for_log("zero \\x00 surrogate \\udcff end")
 
 
 def test_records_are_json_where_the_log_is(app, mold):
