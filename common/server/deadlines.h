@@ -26,6 +26,8 @@ class Deadline {
   Deadline(const Deadline&) = delete;
   bool armed() const { return next_ != nullptr; }
   DeadlineKind kind() const { return kind_; }
+  // Armed, and the loop has not come to say that it is over.
+  bool overdue(std::chrono::steady_clock::time_point now) const { return armed() && at_ <= now; }
 
  private:
   friend class Deadlines;

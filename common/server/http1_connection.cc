@@ -349,9 +349,10 @@ void Http1Connection::body_consumed() {
 }
 
 void Http1Connection::response_done(bool keep_alive) {
-  context_.deadlines.disarm(answering_);
   Http1Exchange& done = *std::exchange(exchange_, nullptr);
   const auto now = Deadlines::Clock::now();
+  if (answering_.overdue(now)) tell_late(done.request());
+  context_.deadlines.disarm(answering_);
   record_request(done, now);
   if (!keep_alive) {
     // A client that has asked for the end sends no more (RFC 9112 9.6): no need to linger.
@@ -365,6 +366,15 @@ void Http1Connection::response_done(bool keep_alive) {
     await_body();
   }
   continue_reading();
+}
+
+// The loop was blocked, most likely by this very request: nobody could end it in time.
+void Http1Connection::tell_late(const Request& request) const {
+  bump(context_.counters.timeouts);
+  context_.log.warning(
+      "{} {}: answered after more than request_timeout, as the loop was blocked (mgr stack says by "
+      "what; a WSGI application with threads: 1 blocks it)",
+      request.method, request.target);
 }
 
 void Http1Connection::next_request(Deadlines::Clock::time_point now) {

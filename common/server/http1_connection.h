@@ -79,6 +79,7 @@ class Http1Connection final : private SocketOwner, private DeadlineOwner {
   void settle();
   void continue_reading();
   void await_body();
+  void tell_late(const Request& request) const;
   void next_request(Deadlines::Clock::time_point now = Deadlines::Clock::now());
   void refuse(Refusal refusal);
   void break_body(Refusal refusal);

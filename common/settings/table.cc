@@ -216,7 +216,8 @@ std::vector<Setting> http_settings() {
                         "Time from a request's head to the end of its response, however it comes "
                         "(streams too): then 504, or a cut where the response has begun, and its "
                         "task is cancelled (a WSGI thread can't be: a worker whose threads are all "
-                        "stuck is replaced); 0: off."},
+                        "stuck is replaced; what blocks the loop, as WSGI with `threads: 1` "
+                        "does, is only told); 0: off."},
                        &Settings::request_timeout, kFromZero),
       duration_setting({"keep_alive", g, "How long a connection may idle between requests."},
                        &Settings::keep_alive, kAboveZero),

@@ -11,6 +11,7 @@
 
 #include "common/base/process_title.h"
 #include "common/ipc/channel.h"
+#include "common/settings/checks.h"
 #include "common/settings/table.h"
 #include "manager/program_version.h"
 #include "manager/supervisor/control_answer.h"
@@ -83,6 +84,7 @@ Result<Inherited> inherit(const StateReader& reader) {
 [[noreturn]] void answer_probe(const Resume& resume, const SettingsLoader& loader) {
   auto loaded = loader.load();
   if (!loaded) give_up(resume, loaded.error());
+  if (loaded->values.app.empty()) give_up(resume, Error(settings::kNoApplication));
   if (auto fit = check_on_this_machine(loaded->values); !fit) give_up(resume, fit.error());
   std::printf("%s%s\n", kProbeAnswer, program_version());
   std::fflush(stdout);

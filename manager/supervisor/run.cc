@@ -2,6 +2,7 @@
 
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cstdio>
 
@@ -38,6 +39,12 @@ int fail_without_log(const Error& error) {
   return kExitFailure;
 }
 
+// Where its own program is, what its workers take: much is read there.
+Result<void> needs_proc() {
+  if (::access("/proc/self/exe", F_OK) == 0) return {};
+  return Error("/proc is not mounted here, and mgr needs it");
+}
+
 Result<std::string> control_address(const Settings& settings) {
   if (settings.control == "off") return std::string();
   if (!settings.control.empty()) return settings.control;
@@ -60,6 +67,7 @@ int run_supervisor(SettingsLoader loader, LoadedSettings loaded, const Program& 
     if (!settings.log_file.empty()) (void)fail_without_log(error);
     return fail(log, error);
   };
+  if (auto proc = needs_proc(); !proc) return not_started(proc.error());
   const int workers = wanted_workers(settings);
   log.info("mgr {} starts {}: {} worker{}", program_version(), settings.app, workers,
            workers == 1 ? "" : "s");
@@ -114,6 +122,7 @@ int check_application(const Settings& given) {
     settings.hooks.erase(std::string(event));
   }
   Log log(2, settings.log_format, settings.log_level, "check");
+  if (auto proc = needs_proc(); !proc) return fail(log, proc.error());
   auto scoreboard = ipc::Scoreboard::create();
   if (!scoreboard) return fail(log, scoreboard.error());
   LogFiles files;

@@ -9,8 +9,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "common/base/current_directory.h"
 #include "common/net/address.h"
 #include "common/net/unix_socket.h"
 #include "common/server/response_head.h"
@@ -140,7 +142,8 @@ Result<void> Supervisor::open_control(const std::string& address, const std::str
 void Supervisor::serve_control(UniqueFd socket, const std::string& address,
                                const std::string& name) {
   const Settings& settings = loaded_.values;
-  if (address.front() != '@') control_path_ = address;
+  std::error_code error;
+  if (address.front() != '@') control_path_ = std::filesystem::absolute(address, error).string();
   control_address_ = address;
   control_socket_ = std::move(socket);
   name_ = name;
@@ -284,11 +287,15 @@ void Supervisor::set_program(const Program& program) {
 
 void Supervisor::upgrade(std::function<int()> asker, Done done) {
   if (!upgrade_) return done({.ok = false, .message = "refused: nothing is known to replace"});
-  lifecycle_.upgrade([this, asker] { upgrade_->begin(asker); },
-                     [this, done](const Outcome& outcome) {
-                       if (!outcome.conflict) upgrade_->cancel();
-                       done(outcome);
-                     });
+  lifecycle_.upgrade(
+      [this, asker] {
+        enter_start_directory();
+        upgrade_->begin(asker);
+      },
+      [this, done](const Outcome& outcome) {
+        if (!outcome.conflict) upgrade_->cancel();
+        done(outcome);
+      });
 }
 
 void Supervisor::reload_on_change() {
@@ -341,11 +348,19 @@ nlohmann::json Supervisor::describe_settings() const {
   return settings;
 }
 
+// Again, as its name may lead elsewhere by now: a deploy that changes a symbolic link.
+void Supervisor::enter_start_directory() const {
+  if (start_directory_.empty() || ::chdir(start_directory_.c_str()) == 0) return;
+  log_.warning("{}: {}; paths begin in the directory that it was", start_directory_,
+               std::strerror(errno));
+}
+
 // Reads the settings again. What a reload can't apply keeps its old value and is named.
 Result<Lifecycle::Prepared> Supervisor::prepare_reload() {
   // One that is refused here is over before the life cycle's next look around.
   if (notifier_) notifier_->tell(service_report(lifecycle_));
   if (!loader_) return Error("nothing to read the settings from");
+  enter_start_directory();
   auto fresh = loader_->load(SettingsLoader::Reading::again);
   if (!fresh) return std::move(fresh).error();
   if (fresh->values.app.empty()) {

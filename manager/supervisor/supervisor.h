@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "common/base/current_directory.h"
 #include "common/base/log.h"
 #include "common/ipc/scoreboard.h"
 #include "common/loop/event_loop.h"
@@ -93,6 +94,7 @@ class Supervisor {
   void set_log_level(LogLevel level, const Done& done);
   void on_event(const Event& event);
   bool listen(server::Exchange& exchange);
+  void enter_start_directory() const;
   void take_stack(int slot, std::function<void(const Result<nlohmann::ordered_json>&)> done);
   Result<Lifecycle::Prepared> prepare_reload();
   // What `bind` asks for beside `inherited` sockets.
@@ -108,6 +110,7 @@ class Supervisor {
   EventLoop loop_;
   LoadedSettings loaded_;
   std::optional<LoadedSettings> pending_;  // of the reload under way
+  const std::string start_directory_ = current_directory();
   std::optional<SettingsLoader> loader_;
   Log& log_;
   const LogFiles& files_;

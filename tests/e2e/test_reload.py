@@ -1,8 +1,17 @@
 """No request is lost by reloads, whatever the application and however it is loaded."""
 
-import pytest
-from mgr_harness import ROOT, Load, no_loss, wait_for
+import shutil
+import subprocess
 
+import pytest
+from mgr_harness import MGR, ROOT, Load, no_loss, wait_for
+
+RELEASE = """
+async def app(scope, receive, send):
+    assert scope["type"] == "http"
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"release NUMBER"})
+"""
 FASTAPI = (ROOT / "examples/fastapi/main.py").read_text()
 PRELOAD = pytest.mark.parametrize("preload", ["on", "off"])
 
@@ -86,3 +95,34 @@ def test_large_posts_and_streams_survive_reloads(make_mgr):
     with no_loss(posts, streams):
         for _ in range(5):
             mgr.must("reload")
+
+
+def test_a_deploy_that_changes_a_symbolic_link_is_followed(make_mgr, tmp_path):
+    current = tmp_path / "current"
+    for number in (1, 2, 3):
+        release = tmp_path / f"release{number}"
+        release.mkdir()
+        (release / "main.py").write_text(RELEASE.replace("NUMBER", str(number)))
+        (release / "mgr.yaml").write_text(f"app: main:app\nworkers: {number}\nmin_ready: 50ms\n")
+    current.symlink_to("release1")
+    mgr = make_mgr("echo", target=None)
+    mgr.directory = current
+    mgr.environment["PWD"] = str(current)
+    mgr.start()
+    assert mgr.get("/")[1] == b"release 1"
+    for number, change in ((2, "reload"), (3, "upgrade")):
+        current.unlink()
+        current.symlink_to(f"release{number}")
+        mgr.must(change)
+        assert mgr.get("/")[1] == b"release %d" % number
+        assert mgr.status()["target_workers"] == number
+
+
+def test_a_directory_that_was_removed_is_named(make_mgr, tmp_path):
+    mgr = make_mgr("echo", workers=1, min_ready="50ms").start()
+    shutil.rmtree(mgr.directory)
+    done = subprocess.run([MGR, "reload", "--control", str(mgr.control)], env=mgr.environment,
+                          capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and "chdir: '.' leads to a directory that has been removed" in done.stderr, done
+    mgr.directory = tmp_path
+    assert mgr.get("/x")[0] == 200

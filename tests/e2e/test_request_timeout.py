@@ -242,6 +242,8 @@ def test_a_wsgi_application_on_the_loops_own_thread_answers_late_all_the_same(ma
     mgr = make_wsgi(threads=1)
     assert mgr.get("/stuck?1") == (200, b"/stuck")  # the loop does not turn meanwhile: nobody can say 504
     assert mgr.get("/quick") == (200, b"/quick")
+    assert "[warning] GET /stuck?1: answered after more than request_timeout, as the loop was blocked" in mgr.log
+    assert timeouts(mgr) == 1
 
 
 def test_a_negative_one_is_refused(make_mgr):

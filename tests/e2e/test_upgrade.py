@@ -367,16 +367,18 @@ def test_one_that_was_given_its_process_back_can_be_upgraded_later(make_installe
     assert mgr.status()["generation"] == 2
 
 
-def test_a_configuration_that_the_new_program_refuses_leaves_the_old_one(make_installed):
-    mgr = make_installed()
-    (mgr.directory / "mgr.yaml").write_text("keep_alive: 5s\n")
+@pytest.mark.parametrize("text, reason", [
+    ("keep_alive: sometimes\n", "mgr.yaml:1: keep_alive"), ("", "no application is given")])
+def test_a_configuration_that_the_new_program_refuses_leaves_the_old_one(make_installed, text, reason):
+    mgr = make_installed(target=None)
+    (mgr.directory / "mgr.yaml").write_text("app: main:app\nkeep_alive: 5s\n")
     mgr.start()
     before = mgr.status()
-    (mgr.directory / "mgr.yaml").write_text("keep_alive: sometimes\n")
+    (mgr.directory / "mgr.yaml").write_text(text)
     replace(mgr, NEXT)
     done = mgr.run("upgrade")
-    assert done.returncode == 1 and "mgr.yaml:1: keep_alive" in done.stderr
-    (mgr.directory / "mgr.yaml").write_text("keep_alive: 6s\n")
+    assert done.returncode == 1 and reason in done.stderr, done
+    (mgr.directory / "mgr.yaml").write_text("app: main:app\nkeep_alive: 6s\n")
     assert_goes_on_as_before(mgr, before)
 
 

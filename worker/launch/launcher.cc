@@ -6,6 +6,7 @@
 
 #include <climits>
 
+#include "common/base/current_directory.h"
 #include "common/base/unique_fd.h"
 #include "common/ipc/channel.h"
 #include "common/ipc/inherited.h"
@@ -79,6 +80,10 @@ Result<void> enter_application_environment(const Settings& settings) {
   ::umask(static_cast<mode_t>(settings.umask));
   if (!settings.chdir.empty() && ::chdir(settings.chdir.c_str()) != 0) {
     return Error::from_errno("chdir: " + settings.chdir);
+  }
+  // Python would end without a word.
+  if (current_directory().empty()) {
+    return Error("chdir: '" + settings.chdir + "' leads to a directory that has been removed");
   }
   if (!settings.env_file.empty()) {
     if (auto done = apply_env_file(settings.env_file); !done) return done;

@@ -7,11 +7,11 @@
 
 #include <algorithm>
 #include <cctype>
-#include <climits>
 #include <cstdlib>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "common/base/current_directory.h"
 #include "common/net/address.h"
 #include "common/settings/account.h"
 #include "common/settings/env_file.h"
@@ -38,9 +38,8 @@ std::string find_file(const std::optional<std::string>& named,
 
 std::string made_absolute(const std::string& path) {
   if (path.empty() || path.front() == '/') return path;
-  char directory[PATH_MAX];
-  if (!::getcwd(directory, sizeof directory)) return path;
-  return std::string(directory) + "/" + path;
+  const std::string directory = current_directory();
+  return directory.empty() ? path : directory + "/" + path;
 }
 
 GivenValues read_command_line(const CommandLineValues& values) {

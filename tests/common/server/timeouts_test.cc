@@ -1,5 +1,7 @@
 #include <sys/socket.h>
 
+#include <thread>
+
 #include "tests/common/server/holding.h"
 
 namespace mgr::server {
@@ -262,6 +264,18 @@ TEST_F(Timeouts, a_request_without_an_answer_is_504_and_its_connection_serves_on
   client.send(kGet);
   EXPECT_EQ(client.response().status, 200);
   exchange.release();
+}
+
+TEST_F(Timeouts, an_answer_that_a_blocked_loop_has_made_late_is_told) {
+  start(request_timeout(50));
+  Client client = connect();
+  Exchange& exchange = hold(client);
+  std::this_thread::sleep_for(milliseconds(80));  // the loop is this thread's
+  exchange.respond(200, "text/plain", "late");
+  exchange.release();
+  EXPECT_EQ(client.response().status, 200);
+  EXPECT_EQ(counters.timeouts.load(), 1u);
+  EXPECT_EQ(requests(2), 1u);
 }
 
 TEST_F(Timeouts, a_head_that_is_not_on_its_way_yet_is_replaced_by_504) {
