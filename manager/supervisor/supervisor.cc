@@ -120,11 +120,29 @@ Result<void> Supervisor::bind(int slots) {
   return listeners_.open(*addresses, std::move(inherited), slots);
 }
 
-Result<void> Supervisor::open_control(const std::string& address, const std::string& name) {
+Result<UniqueFd> Supervisor::bind_control(const std::string& address) const {
   const Settings& settings = loaded_.values;
   const int mode = settings.control_mode | (settings.control_group.empty() ? 0 : 0660);
-  auto socket = net::bind_unix_socket(
+  return net::bind_unix_socket(
       address, {.mode = mode, .group = settings.control_group, .backlog = kControlBacklog});
+}
+
+// Whoever cleans directories by age may have removed it: a HUP brings it back.
+void Supervisor::restore_control() {
+  if (control_path_.empty() || ::access(control_path_.c_str(), F_OK) == 0) return;
+  auto socket = bind_control(control_address_);
+  if (!socket) {
+    return log_.error("control: {}: it was removed, and {}", control_address_,
+                      socket.error().message());
+  }
+  control_socket_ = std::move(*socket);
+  control_->remove_listener(0, server::Server::Queued::take);
+  accept_control(true);
+  log_.warning("control socket {} was removed; it is there again", control_address_);
+}
+
+Result<void> Supervisor::open_control(const std::string& address, const std::string& name) {
+  auto socket = bind_control(address);
   if (!socket) {
     if (socket.error().code() != EADDRINUSE) {
       return std::move(socket).error().with("control: " + address);
@@ -361,6 +379,7 @@ Result<Lifecycle::Prepared> Supervisor::prepare_reload() {
   if (notifier_) notifier_->tell(service_report(lifecycle_));
   if (!loader_) return Error("nothing to read the settings from");
   enter_start_directory();
+  restore_control();
   auto fresh = loader_->load(SettingsLoader::Reading::again);
   if (!fresh) return std::move(fresh).error();
   if (fresh->values.app.empty()) {

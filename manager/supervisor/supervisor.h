@@ -94,6 +94,8 @@ class Supervisor {
   void set_log_level(LogLevel level, const Done& done);
   void on_event(const Event& event);
   bool listen(server::Exchange& exchange);
+  Result<UniqueFd> bind_control(const std::string& address) const;
+  void restore_control();
   void enter_start_directory() const;
   void take_stack(int slot, std::function<void(const Result<nlohmann::ordered_json>&)> done);
   Result<Lifecycle::Prepared> prepare_reload();

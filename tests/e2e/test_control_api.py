@@ -191,6 +191,18 @@ def test_so_is_what_a_malformed_request_gets(make_mgr, request_text, expected):
     assert mgr.status()["reloads"] == 0
 
 
+def test_a_control_socket_that_was_removed_comes_back_with_a_hup(make_mgr):
+    mgr = make_mgr("echo", workers=1, min_ready="50ms").start()
+    mgr.control.unlink()
+    assert mgr.run("status").returncode == 1
+    mgr.process.send_signal(signal.SIGHUP)
+    wait_for(mgr.control.exists, "it is there again")
+    wait_for(lambda: mgr.status()["generation"] == 2, "the reload")
+    assert mgr.status()["state"] == "running" and "was removed; it is there again" in mgr.log
+    mgr.must("stop")
+    assert not mgr.control.exists()
+
+
 def test_a_second_reload_is_refused_with_409_and_the_first_succeeds(make_mgr):
     mgr = make_mgr("echo", workers=2, min_ready="1s").start()
     first = {}
