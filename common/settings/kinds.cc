@@ -127,8 +127,13 @@ Setting duration_setting(Common common, milliseconds Settings::*member, Duration
   Setting setting = start(std::move(common), Shape::scalar, "duration");
   setting.allowed =
       fmt::format("{} to {}", format_duration(range.least), format_duration(range.most));
-  setting.schema = any_of(
-      {{{"type", "number"}, {"minimum", 0}}, {{"type", "string"}, {"pattern", kDurationPattern}}});
+  const auto in_seconds = [](milliseconds value) {
+    return std::chrono::duration<double>(value).count();
+  };
+  setting.schema = any_of({{{"type", "number"},
+                            {"minimum", in_seconds(range.least)},
+                            {"maximum", in_seconds(range.most)}},
+                           {{"type", "string"}, {"pattern", kDurationPattern}}});
   setting.read = ranged(parse_duration, range.least, range.most,
                         [=](Settings& settings, milliseconds value) { settings.*member = value; });
   setting.write = [=](const Settings& settings) { return format_duration(settings.*member); };
