@@ -151,10 +151,11 @@ def test_an_exception_costs_its_request_and_is_logged_once_with_the_request_line
     assert "mgr_host" not in traceback
 
 
-# Where nothing at all is left, CPython may be unable to add the innermost frame to the traceback: then
-# a bare MemoryError stands first, and the traceback of a second one begins with the frame's caller.
+# Where nothing at all is left, CPython may be unable to add a frame to the traceback: then a second
+# MemoryError stands beside the first, and one of them has no frame, or begins with the frame's caller.
 @pytest.mark.parametrize("path, first, frame", [
-    ("/memory_of_small_pieces", "(MemoryError\n\nDuring handling of [^\n]*\n\n)?", "app"),
+    ("/memory_of_small_pieces", "(MemoryError\n\nDuring handling of [^\n]*\n\n)?",
+     "(app|memory_of_small_pieces)"),
     ("/memory_of_one_piece", "", "memory_of_one_piece"),
 ])
 def test_a_request_that_uses_up_the_memory_ends_and_its_worker_serves_on(mgr, path, first, frame):
@@ -166,7 +167,7 @@ def test_a_request_that_uses_up_the_memory_ends_and_its_worker_serves_on(mgr, pa
         told = records_with(mgr, "MemoryError")
         assert len(told) == number
         assert re.search(f"GET {path}: the application failed\n{first}Traceback", told[-1])
-        assert f"in {frame}\n" in told[-1]
+        assert re.search(f"main.py\", line [0-9]+, in {frame}\n", told[-1]), told[-1]
     assert worker.get("/pid") == str(worker.pid)
     held.assert_answered()
 
