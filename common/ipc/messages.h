@@ -26,7 +26,7 @@ struct MoldOrder {
   int generation = 0;
   // false: the workers load the application themselves (no preload).
   bool load = true;
-  // true: `mgr check`; load, report, wait for the channel to close.
+  // true: `mgr check`: a worker that ends waits hardly for what the application has left running.
   bool check_only = false;
   nlohmann::json settings;
 };

@@ -155,6 +155,8 @@ class Lifecycle {
 
   // ---- events
   void start(SettingsPtr settings, int workers);
+  // All of it is `mgr check` (ipc::MoldOrder). Before start().
+  void check_only() { check_only_ = true; }
   void on_mold_message(MoldId mold, const ipc::MoldMessage& message, std::string traceback);
   void on_worker_message(WorkerId worker, const ipc::WorkerMessage& message, std::string traceback);
   // A worker's channel was closed by the worker.
@@ -419,6 +421,7 @@ class Lifecycle {
   int target_ = 0;     // 0: dismissed
   int dismissed_ = 0;  // the target before a dismiss()
   bool scaled_ = false;
+  bool check_only_ = false;
   std::optional<int> target_of_reload_;  // of the one that has just finished: next in the queue
   int generation_ = 0;                   // key of the final generation
   int next_key_ = 1;

@@ -12,6 +12,7 @@ void Lifecycle::ensure_mold(Generation& generation) {
   ipc::MoldOrder order;
   order.generation = generation.number;
   order.load = generation.load;
+  order.check_only = check_only_;
   order.settings = generation.settings->to_json();
   Mold mold;
   mold.id = next_id_++;

@@ -427,6 +427,7 @@ int Supervisor::run(int workers, Until until) {
     watch_signals();
   } else {
     watch_signals_of_check();
+    lifecycle_.check_only();
     check_.emplace(loop_, [this] {
       if (lifecycle_.phase() == Phase::running) {
         check_passed_ = true;

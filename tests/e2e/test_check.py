@@ -2,6 +2,7 @@
 
 import signal
 import subprocess
+import time
 
 import pytest
 from mgr_harness import MGR, wait_for
@@ -65,3 +66,17 @@ def test_a_check_runs_no_command_of_hooks(make_mgr):
                           timeout=60)
     assert done.returncode == 0, done.stderr
     assert not (mgr.directory / "told").exists()
+
+
+def test_a_check_does_not_wait_for_threads_that_the_application_leaves_running(make_mgr):
+    mgr = make_mgr("echo")
+    mgr.deploy_text("import threading, time\n"
+                    "threading.Thread(target=time.sleep, args=(60,), name='reporter').start()\n"
+                    "def app(environ, start_response):\n"
+                    "    return []\n")
+    began = time.monotonic()
+    done = subprocess.run([MGR, "check", "main:app", "--python", "/usr/bin/python3"],
+                          cwd=mgr.directory, env=mgr.environment, text=True, capture_output=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "main:app: loads and starts\n"), done.stderr
+    assert time.monotonic() - began < 15  # graceful_timeout is 30 s
+    assert "ended without waiting for what still runs: reporter\n" in done.stderr

@@ -37,6 +37,7 @@ class LifecycleTest : public testing::Test {
   void start(int workers, bool shared = false) {
     world_ = std::make_unique<FakeWorld>(workers, shared);
     life_ = std::make_unique<Lifecycle>(*world_, log_);
+    if (check_only_) life_->check_only();
     life_->start(std::make_shared<const Settings>(settings_), workers);
   }
   void start_ready(int workers, bool shared = false) {
@@ -166,6 +167,7 @@ class LifecycleTest : public testing::Test {
 
   UniqueFd null_;
   Log log_;
+  bool check_only_ = false;
   Settings settings_;
   bool bad_configuration_ = false;
   int prepared_ = 0;  // reloads whose configuration was read

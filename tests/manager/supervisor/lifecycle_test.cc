@@ -20,6 +20,14 @@ TEST_F(LifecycleTest, ListensWhenTheFirstWorkerIsReady) {
   EXPECT_EQ(life_->not_ready_reason(), "");
 }
 
+TEST_F(LifecycleTest, TellsMoldsWhetherAllOfItIsACheck) {
+  start(1);
+  EXPECT_FALSE(world_->molds.begin()->second.check_only);
+  check_only_ = true;
+  start(1);
+  EXPECT_TRUE(world_->molds.begin()->second.check_only);
+}
+
 TEST_F(LifecycleTest, TakesReadyBeforeTheMoldHasReportedThePid) {
   start(1);
   load_mold();

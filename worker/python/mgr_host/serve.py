@@ -15,6 +15,8 @@ from mgr_host.stacks import Stacks
 
 # How long a worker that must leave now waits for its cancelled tasks.
 QUICK = 0.3
+# How long one of `mgr check`, which has nothing in hand, waits for threads and exit handlers.
+CHECKED = 2.0
 
 
 def run(worker, application, settings):
@@ -53,7 +55,8 @@ class Life:
             self.leaving.set_result(how)
 
     def deadline(self):
-        return time.monotonic() + max(self.worker.time_to_leave(), QUICK)
+        left = max(self.worker.time_to_leave(), QUICK)
+        return time.monotonic() + (min(left, CHECKED) if self.settings["check_only"] else left)
 
     def run(self):
         asyncio.set_event_loop(self.loop)
@@ -176,8 +179,10 @@ def bound_the_end(worker, deadline, status):
     longer than the time to leave, the process ends without them."""
     def end():
         time.sleep(max(deadline - time.monotonic(), 0))
-        running = [thread.name for thread in threading.enumerate() if not thread.daemon]
-        worker.log("warning", "ended without waiting for what still runs: " + ", ".join(running))
+        running = [thread.name for thread in threading.enumerate()
+                   if not thread.daemon and thread is not threading.main_thread()]
+        worker.log("warning", "ended without waiting for what still runs: "
+                   + (", ".join(running) or "exit handlers"))
         os._exit(status)
 
     threading.Thread(target=end, name="mgr end", daemon=True).start()
