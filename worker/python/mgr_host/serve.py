@@ -185,4 +185,5 @@ def bound_the_end(worker, deadline, status):
                    + (", ".join(running) or "exit handlers"))
         os._exit(status)
 
-    threading.Thread(target=end, name="mgr end", daemon=True).start()
+    with errors.ignored(RuntimeError):  # no thread to be had: the supervisor bounds the end too
+        threading.Thread(target=end, name="mgr end", daemon=True).start()
