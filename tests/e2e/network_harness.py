@@ -23,7 +23,7 @@ def namespaces_are_possible():
 
 
 class Network:
-    """Server and client namespace joined by a veth pair; the server's end drops at random."""
+    """Server and client namespace joined by a veth pair, which drop() makes lossy."""
 
     ADDRESS = "10.177.0.1"
 
@@ -43,15 +43,18 @@ class Network:
         sh("ip", "-n", namespace, "link", "set", "lo", "up")
 
     def drop(self, percent):
-        rules = "".join(
-            f"chain {hook} {{ type filter hook {hook} priority 0; "
-            f"meta l4proto tcp numgen random mod 100 < {percent} counter drop; }}\n"
-            for hook in ("input", "output"))
-        sh("ip", "netns", "exec", self.server, "nft", f"table inet loss {{\n{rules}}}")
+        """Loses packets on their way in, at both ends, as a wire does. On their way out would be something
+        else: a sender is told, and the kernel gives up a half-open connection whose SYN-ACK it could not
+        send again."""
+        rule = (f"chain input {{ type filter hook input priority 0; "
+                f"meta l4proto tcp numgen random mod 100 < {percent} counter drop; }}")
+        for name in (self.server, self.client):
+            sh("ip", "netns", "exec", name, "nft", f"table inet loss {{\n{rule}\n}}")
 
     def dropped(self):
-        text = sh("ip", "netns", "exec", self.server, "nft", "list", "table", "inet", "loss").stdout
-        words = text.split()
+        words = []
+        for name in (self.server, self.client):
+            words += sh("ip", "netns", "exec", name, "nft", "list", "table", "inet", "loss").stdout.split()
         return sum(int(words[at + 1]) for at, word in enumerate(words) if word == "packets")
 
     def inside(self, namespace):
