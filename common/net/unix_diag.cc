@@ -16,9 +16,7 @@
 namespace mgr::net {
 namespace {
 
-// States of sockets, as the kernel counts them (TCP_CLOSE, TCP_LISTEN).
-constexpr unsigned kUnconnected = 7;
-constexpr unsigned kListening = 10;
+constexpr unsigned kUnconnected = 7;  // the kernel's TCP_CLOSE
 
 // A question to the kernel; nothing: it cannot be asked.
 UniqueFd ask(unix_diag_req request, std::uint16_t flags) {
@@ -101,11 +99,11 @@ std::optional<bool> is_bound_to(int fd, const std::string& path) {
   return found->file == file;
 }
 
-bool is_bound_by_anyone(const std::string& path) {
+bool is_bound_without_listening(const std::string& path) {
   const auto file = file_at(path);
   if (!file) return false;
   unix_diag_req request{};
-  request.udiag_states = 1u << kUnconnected | 1u << kListening;
+  request.udiag_states = 1u << kUnconnected;
   request.udiag_show = UDIAG_SHOW_VFS;
   const UniqueFd netlink = ask(request, NLM_F_DUMP);
   if (!netlink) return false;

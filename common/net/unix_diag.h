@@ -23,8 +23,8 @@ std::optional<UnixDiagnosis> diagnose_unix(int fd);
 // Does whoever connects to the path reach this socket? Nothing where the kernel does not answer.
 std::optional<bool> is_bound_to(int fd, const std::string& path);
 
-// Has some process bound the socket that the path names now, listening or not? Connections that it
-// has accepted do not count. False where the kernel does not answer.
-bool is_bound_by_anyone(const std::string& path);
+// Has some process the socket that the path names now, bound, and does not listen on it (yet)?
+// False where the kernel does not answer.
+bool is_bound_without_listening(const std::string& path);
 
 }  // namespace mgr::net

@@ -78,7 +78,7 @@ Result<UniqueFd> bind_unix_socket(const std::string& address, const UnixSocketOp
   if (!wanted) return std::move(wanted).error();
   const bool is_path = address.front() != '@';
   // One that does not listen yet is somebody's who loads an application.
-  const bool taken = is_live(*wanted) || (is_path && is_bound_by_anyone(address));
+  const bool taken = is_live(*wanted) || (is_path && is_bound_without_listening(address));
   if (taken) return Error(std::strerror(EADDRINUSE), EADDRINUSE);
   UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!fd) return Error::from_errno("socket");

@@ -14,10 +14,10 @@ Refusal bad(const char* reason) {
   return Refusal{400, reason};
 }
 
-// IP-literal, IPv4address or reg-name, without the comma, which some proxies use to join fields.
-// IPvFuture has no version yet.
 constexpr auto kRegName = syntax::Bytes::alphanumeric_and("-._~!$&'()*+;=");
 
+// IP-literal, IPv4address or reg-name, without the comma, which some proxies use to join fields.
+// IPvFuture has no version yet.
 bool is_host(std::string_view text) {
   if (text.empty()) return false;
   if (text.front() == '[') {

@@ -2,8 +2,7 @@
 
 #include <unistd.h>
 
-#include <filesystem>
-
+#include "common/base/current_directory.h"
 #include "common/settings/interpreter.h"
 #include "manager/import/foreign_command_line.h"
 #include "manager/import/settings_file.h"
@@ -17,11 +16,6 @@ constexpr const char* kGunicornFile = "gunicorn.conf.py";
 std::string value_of(const settings::Environment& variables, const char* name) {
   const auto found = variables.find(name);
   return found == variables.end() ? "" : found->second;
-}
-
-std::string current_directory() {
-  std::error_code error;
-  return std::filesystem::current_path(error).string();
 }
 
 // `python`: the one that the command line names; may be empty.

@@ -21,7 +21,6 @@ void Lifecycle::ensure_mold(Generation& generation) {
   auto pid = world_.start_mold(mold.id, order);
   if (!pid) {
     generation.retry_mold_at = world_.now() + Millis(1000);
-    log_.error("generation {}: {}; tries again in 1 s", generation.number, pid.error().message());
     unstarted_.push_back({std::nullopt, generation.key,
                           Failure{"boot", "no mold: " + pid.error().message(), "", 1}});
     step_again_ = true;

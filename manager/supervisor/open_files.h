@@ -4,7 +4,7 @@
 
 namespace mgr::manager {
 
-// What the supervisor has open for a worker, beside its listening sockets; or for a mold.
+// What the supervisor opens at most to start a worker, beside its listening sockets; or a mold.
 inline constexpr int kFilesOfWorker = 4;
 
 // Whether so many more descriptors fit below RLIMIT_NOFILE, and some that stay free for whoever

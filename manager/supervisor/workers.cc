@@ -50,7 +50,6 @@ void Lifecycle::not_started(Worker worker, const Generation& generation, const s
                                                         generation.settings->crash_backoff)));
   slot.retry_at = world_.now() + pause;
   slot.last_exit = "not started: " + why;
-  log_.error("worker {}: {}; tries again in {}", worker.slot, why, seconds(pause));
   Failure failure{"boot", fmt::format("worker {} could not be started: {}", worker.slot, why), "",
                   1};
   unstarted_.push_back({std::move(worker), 0, std::move(failure)});
@@ -64,6 +63,9 @@ void Lifecycle::tell_unstarted() {
     if (phase_ == Phase::starting && !listening_) return fail_start(one.failure);
     if (one.worker) {
       note_failure(*one.worker, one.failure);
+      const Millis pause =
+          slots_[static_cast<std::size_t>(one.worker->slot)].retry_at - world_.now();
+      if (pause.count() > 0) log_.error("{}; tries again in {}", one.failure.error, seconds(pause));
       continue;
     }
     Reload* reload = active_reload();
@@ -71,6 +73,9 @@ void Lifecycle::tell_unstarted() {
         reload->step != Reload::Step::rolling_back) {
       fail_reload(*reload, one.failure);
     } else {
+      const Generation* generation = find_generation(one.generation);
+      log_.error("generation {}: {}; tries again in 1 s", generation ? generation->number : 0,
+                 one.failure.error);
       note_failure(one.failure);
     }
   }
